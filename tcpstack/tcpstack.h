@@ -1,0 +1,190 @@
+/*
+ * tcpstack.h - the public face of the userspace TCP/IP stack.
+ *
+ * Owns: one `struct tcps` per worker: ARP, IPv4, ICMP echo and TCP as pure transitions over memory that the caller gave.
+ * Core: the worker that made it; nothing here locks, allocates, reads a clock or asks for entropy (all are arguments).
+ * Spec: RFC 826, 791, 792, 9293, 7323, 6298, 5681.
+ */
+#ifndef TICKWIRE_TCPSTACK_H
+#define TICKWIRE_TCPSTACK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct tcps;
+struct tcps_conn;
+
+/* An address of either family; IPv4 uses the first 4 bytes, in network order. */
+struct tcps_addr {
+	uint8_t family; /* 4 or 6 */
+	uint8_t bytes[16];
+};
+
+struct tcps_endpoint {
+	struct tcps_addr addr;
+	uint16_t port; /* host order */
+};
+
+struct tcps_config {
+	uint8_t mac[6];
+	uint8_t ipv4[4];
+	uint8_t ipv4_prefix_len;
+	uint8_t ipv4_gateway[4]; /* all zero: no gateway */
+	uint16_t mtu;		 /* IP packet size: 1500 */
+	bool tx_ip_cksum_offload; /* the port fills the IPv4 header checksum */
+	bool tx_tcp_cksum_offload; /* the port fills the TCP checksum; the stack then writes the pseudo-header sum */
+
+	uint32_t conns_max;	  /* established and closing connections */
+	uint32_t half_open_max;	  /* SYN cache entries */
+	uint32_t time_wait_max;	  /* TIME_WAIT records */
+	uint32_t listeners_max;
+	uint32_t neighbours_max;
+	uint32_t blocks_max;	  /* TCPS_BLOCK_BYTES blocks for unsent, unacknowledged, held and out-of-order bytes */
+
+	uint32_t send_high_water_bytes; /* tcps_unsent() above this: tcps_writable() is false until it fell below half */
+	uint32_t recv_window_bytes;	/* byte budget of the receive window of one connection */
+
+	uint64_t rto_min_ns, rto_max_ns; /* RFC 6298 bounds; 200 ms, 60 s */
+	uint64_t msl_ns;		 /* TIME_WAIT lasts 2 MSL */
+	uint64_t delayed_ack_ns;	 /* 40 ms; stands aside when data goes the other way */
+	uint64_t keepalive_ns;		 /* 0: off */
+	uint32_t retransmits_max;	 /* then the connection is reported TCPS_CLOSED_TIMEOUT */
+
+	uint8_t secret[16]; /* siphash key for the connection table and RFC 6528 initial sequence numbers */
+};
+
+#define TCPS_BLOCK_BYTES 2048u
+
+enum tcps_reason {
+	TCPS_CLOSED_NORMALLY,	/* both FINs seen and acknowledged */
+	TCPS_CLOSED_RESET,	/* RST from the peer */
+	TCPS_CLOSED_TIMEOUT,	/* retransmission, keepalive or handshake gave up */
+	TCPS_CLOSED_ABORTED,	/* tcps_abort() by the owner */
+	TCPS_CLOSED_REFUSED,	/* an active open was answered by RST */
+	TCPS_CLOSED_NO_BUFFERS	/* a pool ran dry where nothing else could be done */
+};
+
+/* Bits of the `rx_flags` argument of tcps_input(): what the port has verified already. */
+#define TCPS_RX_IP_CKSUM_GOOD 0x1u
+#define TCPS_RX_L4_CKSUM_GOOD 0x2u
+
+/* What the port is asked to do with an outgoing frame. */
+struct tcps_tx_meta {
+	bool ip_cksum;	  /* fill the IPv4 header checksum */
+	bool tcp_cksum;	  /* fill the TCP checksum */
+	uint8_t l2_len, l3_len, l4_len;
+};
+
+/*
+ * What the stack calls. `ctx` is that of tcps_init(), `user` what on_accept() returned or tcps_connect() was given.
+ * A callback may call any tcps_ function on its connection, tcps_abort() included; the connection's memory stays valid
+ * until on_closed() returned.
+ */
+struct tcps_ops {
+	/* A writable frame of at least `len` bytes, contiguous; NULL: none now, the stack tries again on a later call. */
+	uint8_t *(*tx_alloc)(void *ctx, size_t len, void **handle);
+	/* The frame is complete; ownership of `handle` goes to the callee. */
+	void (*tx_send)(void *ctx, void *handle, size_t len, const struct tcps_tx_meta *meta);
+	/* A connection reached ESTABLISHED on a listener. Returns `user`, or NULL to refuse (it is reset). */
+	void *(*on_accept)(void *ctx, struct tcps_conn *conn, const struct tcps_endpoint *peer, uint16_t local_port);
+	/* An active open succeeded. */
+	void (*on_connected)(void *user);
+	/*
+	 * In-order bytes, lent for the call. Returns how many were consumed; the rest is held by the stack (copied into
+	 * blocks), no further on_data() comes for this connection and its window closes until tcps_resume().
+	 */
+	size_t (*on_data)(void *user, const uint8_t *data, size_t len);
+	void (*on_eof)(void *user);	 /* the peer's FIN, after all data was consumed */
+	void (*on_writable)(void *user); /* unsent bytes fell below half of the high-water mark after having passed it */
+	void (*on_closed)(void *user, enum tcps_reason reason); /* last call for this connection */
+	/* A reference given by tcps_send_ref() is not needed any more (acknowledged, or connection gone). */
+	void (*release)(void *ctx, void *owner);
+};
+
+/* Bytes that tcps_init() needs for this configuration. */
+size_t tcps_mem_bytes(const struct tcps_config *cfg);
+/* Makes a stack in `mem` (64-byte aligned, zeroed). Errors: NULL when `mem_bytes` is too small or the config is invalid. */
+struct tcps *tcps_init(void *mem, size_t mem_bytes, const struct tcps_config *cfg, const struct tcps_ops *ops, void *ctx,
+		       uint64_t now_ns);
+
+/* Opens a passive listener. Errors: false when the port is taken or the table full. Spec: RFC 9293 3.10.1. */
+bool tcps_listen(struct tcps *t, uint16_t port);
+bool tcps_unlisten(struct tcps *t, uint16_t port);
+/* Active open; `user` is handed to the callbacks. Errors: NULL when no route, port or block is free. */
+struct tcps_conn *tcps_connect(struct tcps *t, const struct tcps_endpoint *peer, uint16_t local_port, void *user, uint64_t now_ns);
+
+/* Takes one received Ethernet frame, lent for the call. Malformed frames are dropped and counted by reason. */
+void tcps_input(struct tcps *t, const uint8_t *frame, size_t len, uint32_t rx_flags, uint64_t now_ns);
+/* Runs timers that are due. Cheap when none is. */
+void tcps_tick(struct tcps *t, uint64_t now_ns);
+/* Sends what was queued and what must be acknowledged, for every connection touched since the last flush: once a burst. */
+void tcps_flush(struct tcps *t, uint64_t now_ns);
+/* The time at which tcps_tick() next has work; UINT64_MAX when no timer is armed. For the simulator and idle sleeping. */
+uint64_t tcps_next_deadline(const struct tcps *t);
+/* Announces the own address (gratuitous ARP, RFC 5227). */
+void tcps_announce(struct tcps *t, uint64_t now_ns);
+
+/*
+ * Contiguous space for `len` (at most TCPS_RESERVE_MAX) bytes at the tail of the unsent stream, to be written in place and
+ * then committed (same or smaller length) before any other call on the connection. NULL: no block free or the sending
+ * side is closed. The high-water mark is advice; reserve goes on above it.
+ */
+#define TCPS_RESERVE_MAX 1536u
+uint8_t *tcps_reserve(struct tcps_conn *c, size_t len);
+void tcps_commit(struct tcps_conn *c, size_t len);
+/* Copies `len` bytes of any length into the tail; all or nothing. Errors: false when blocks ran out or sending is closed. */
+bool tcps_send(struct tcps_conn *c, const void *data, size_t len);
+/* Appends a reference; `data` stays valid until release(owner). Errors: false (no release follows). */
+bool tcps_send_ref(struct tcps_conn *c, const void *data, size_t len, void *owner);
+/* Bytes queued and not yet sent, plus sent and not yet acknowledged. */
+size_t tcps_unsent(const struct tcps_conn *c);
+bool tcps_writable(const struct tcps_conn *c);
+/* Hands over held bytes again after on_data() had consumed less than it was given. */
+void tcps_resume(struct tcps_conn *c);
+/* Sends FIN after all that is queued. Reading goes on. */
+void tcps_shutdown(struct tcps_conn *c);
+/* Sends RST and forgets the connection; on_closed(ABORTED) comes before it returns. */
+void tcps_abort(struct tcps_conn *c);
+
+void *tcps_user(const struct tcps_conn *c);
+void tcps_endpoints(const struct tcps_conn *c, struct tcps_endpoint *local, struct tcps_endpoint *peer);
+
+/* Per-connection figures for `tickctl list_connections`. */
+struct tcps_conn_info {
+	const char *state; /* RFC 9293 name */
+	uint32_t srtt_us, rttvar_us, rto_ms, cwnd_bytes, ssthresh_bytes, mss;
+	uint32_t snd_wnd_bytes, rcv_wnd_bytes, unsent_bytes, unacked_bytes;
+	uint64_t retransmits, bytes_in, bytes_out;
+};
+void tcps_info(const struct tcps_conn *c, struct tcps_conn_info *out);
+
+/* Counters, listed once in counters.def (drop reasons included). */
+enum tcps_counter {
+#define TCPS_COUNTER(name, text) TCPS_CNT_##name,
+#include "counters.def"
+#undef TCPS_COUNTER
+	TCPS_CNT_COUNT
+};
+const uint64_t *tcps_counters(const struct tcps *t); /* TCPS_CNT_COUNT values, written by the worker alone */
+const char *tcps_counter_name(unsigned idx);
+const char *tcps_counter_text(unsigned idx);
+const char *tcps_reason_text(enum tcps_reason reason);
+
+struct tcps_usage {
+	uint32_t conns, half_open, time_wait, blocks_in_use, refs_in_use;
+	uint32_t conns_max, half_open_max, time_wait_max, blocks_max;
+};
+void tcps_usage(const struct tcps *t, struct tcps_usage *out);
+
+/*
+ * Checks the invariants of the whole stack (a timer is armed whenever data is outstanding, sequence order, window promise,
+ * block conservation). For the simulator and tests. Returns NULL, or a sentence that names what is broken.
+ */
+const char *tcps_check(const struct tcps *t);
+
+/* RFC 1071 sum of a span of any alignment and length, continuing `sum`; `odd` says that an odd count of bytes came before. */
+uint32_t tcps_cksum_add(uint32_t sum, const void *data, size_t len, bool odd);
+uint16_t tcps_cksum_fold(uint32_t sum);
+
+#endif
