@@ -34,6 +34,9 @@ objs = $(patsubst %,$(BUILD)/$(1)/%.o,$(2))
 
 PROGRAMS :=
 UNIT_TESTS :=
+TEST_PROGRAMS :=
+BENCH_PROGRAMS :=
+SIMULATORS :=
 FUZZERS :=
 # $(call program,path,objects,libs): a program under $(BUILD)/bin
 define program
@@ -53,6 +56,21 @@ $(BUILD)/unit/$(1): $(BUILD)/tests/unit/$(1).o $(2)
 	@$$(CC) $$(LDFLAGS) -o $$@ $$(filter %.o,$$^) -lcmocka $(3)
 endef
 
+# $(call fuzzer,name,objects,libs): tests/fuzz/name.c; replayed over tests/fuzz/corpus/<name less fuzz_> by `make test`,
+# explored by `make fuzz`, which builds everything again with clang's libFuzzer, ASan and UBSan
+define fuzzer
+FUZZERS += $(BUILD)/fuzz/$(1)
+TEST_PROGRAMS += $(BUILD)/replay/$(1)
+$(BUILD)/replay/$(1): $(BUILD)/tests/fuzz/$(1).o $(BUILD)/tests/fuzz/replay_main.o $(2)
+	@mkdir -p $$(@D)
+	@echo "  LD      $$@"
+	@$$(CC) $$(LDFLAGS) -o $$@ $$(filter %.o,$$^) $(3)
+$(BUILD)/fuzz/$(1): $(BUILD)/tests/fuzz/$(1).o $(2)
+	@mkdir -p $$(@D)
+	@echo "  LD      $$@"
+	@$$(CC) $$(LDFLAGS) -fsanitize=fuzzer -o $$@ $$(filter %.o,$$^) $(3)
+endef
+
 include tcpstack/build.mk matcher/build.mk amqp/build.mk control/build.mk dataplane/build.mk tools/build.mk
 include $(sort $(wildcard tests/*.mk))
 
@@ -65,7 +83,18 @@ $(BUILD)/%.o: %.c
 
 all: $(PROGRAMS)
 
-.PHONY: deps test unit sim fuzz fuzz-replay interop demo bench lint asan install uninstall clean help
+.PHONY: deps test unit sim fuzz demo bench lint asan install uninstall clean help test-built fuzz-run asan-run
+help:
+	@echo "make demo     install what is missing, build, and show ticks crossing the broker in the software lab (root)"
+	@echo "make test     every test: unit, simulator, fuzz corpus, interop; ends with 'N passed, N failed' (root)"
+	@echo "make bench    measure against the port's echo floor and RabbitMQ (root; installs rabbitmq-server)"
+	@echo "make          build the programs into $(BUILD)/bin"
+	@echo "make sim      the simulators; SEED=n COUNT=n"
+	@echo "make fuzz     explore with libFuzzer; FUZZ_SECONDS=60 for each target"
+	@echo "make asan     the unit tests, simulators and corpus under AddressSanitizer and UBSan"
+	@echo "make lint     borders, format, unfinished words"
+	@echo "make install  DESTDIR=… PREFIX=/usr"
+
 unit: $(UNIT_TESTS)
 
 deps:
@@ -74,13 +103,42 @@ deps:
 test: deps
 	@$(MAKE) --no-print-directory -j2 test-built
 
-.PHONY: test-built
 test-built: all $(UNIT_TESTS) $(TEST_PROGRAMS)
-	@tests/run
+	@TEST_PROGRAMS="$(TEST_PROGRAMS)" tests/run
 
 demo: deps
 	@$(MAKE) --no-print-directory -j2 all
 	@tools/demo
 
+bench: deps
+	@tools/deps --bench
+	@$(MAKE) --no-print-directory -j2 all $(BENCH_PROGRAMS)
+	@tests/bench/run
+
+SEED ?=
+COUNT ?=
+sim: $(SIMULATORS)
+	@for s in $(SIMULATORS); do $$s $(if $(SEED),--seed $(SEED)) $(if $(COUNT),--count $(COUNT)) || exit 1; done
+
+asan: deps
+	@$(MAKE) --no-print-directory -j2 BUILD=build/asan OPT=-O1 SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" asan-run
+asan-run: $(UNIT_TESTS) $(TEST_PROGRAMS)
+	@TEST_PROGRAMS="$(TEST_PROGRAMS)" tests/run --build $(BUILD) --only built
+
+FUZZ_SECONDS ?= 60
+fuzz: deps
+	@$(MAKE) --no-print-directory -j2 BUILD=build/fuzzing CC=clang OPT=-O1 \
+		SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fsanitize=fuzzer-no-link" fuzz-run
+fuzz-run: $(FUZZERS)
+	@for f in $(FUZZERS); do n=$$(basename $$f); mkdir -p build/fuzz-found/$$n; \
+		echo "== $$n for $(FUZZ_SECONDS) s"; \
+		$$f -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=4096 -verbosity=0 -print_final_stats=1 \
+			-artifact_prefix=build/fuzz-found/$$n/ build/fuzz-found/$$n tests/fuzz/corpus/$${n#fuzz_} || exit 1; done
+
+lint: deps
+	@tools/lint
+
+-include tools/install.mk
+
 clean:
-	@rm -rf build
+	@rm -rf build bench-out
