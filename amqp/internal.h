@@ -32,6 +32,7 @@ size_t amqp_pool_block_bytes(const struct amqp_pool *p, const void *block); /* u
 size_t amqp_pool_used(const struct amqp_pool *p);
 size_t amqp_pool_size(const struct amqp_pool *p);
 const char *amqp_pool_check(const struct amqp_pool *p);
+uint64_t amqp_pool_failures(const struct amqp_pool *p); /* allocations that found nothing */
 
 /* ---------------------------------------------------------------- messages (message.c) */
 
@@ -52,7 +53,8 @@ struct amqp_msg {
 	uint32_t flags; /* AMQP_MSG_* */
 	uint8_t data[];
 };
-#define AMQP_MSG_PERSISTENT 0x1u
+#define AMQP_MSG_PERSISTENT  0x1u
+#define AMQP_MSG_CHECK_SHIFT 8 /* the bits above belong to amqp_back_check(), which counts holders in them */
 
 static inline uint8_t *amqp_msg_body(struct amqp_msg *m)
 {
@@ -64,13 +66,19 @@ static inline const uint8_t *amqp_msg_header(const struct amqp_msg *m)
 }
 /* refs = 1. `header` is the content header's payload (class, weight, size, flags, properties). NULL: pool exhausted. */
 struct amqp_msg *amqp_msg_new(struct amqp_broker *b, struct amqp_span exchange, struct amqp_span key, struct amqp_span header, uint32_t body_bytes);
+void amqp_msg_ref(struct amqp_broker *b, struct amqp_msg *m);
 void amqp_msg_unref(struct amqp_broker *b, struct amqp_msg *m);
+void amqp_msg_ref_released(struct amqp_broker *b, struct amqp_msg *m); /* amqp_release(): the transport let go of a send_ref */
 
 /* A message on a queue or unacknowledged on a channel; from the pool b->entries. */
 struct amqp_entry {
 	struct amqp_msg *msg;
 	uint64_t seq; /* position in its queue: a requeued entry goes back between its neighbours */
-	uint32_t next, prev;
+	uint32_t next;
+	union {
+		uint32_t prev;		   /* while it is on a queue */
+		uint32_t queue_generation; /* while it is unacknowledged: the queue may have gone, and its slot been reused */
+	};
 	uint32_t queue; /* index */
 	uint8_t redelivered;
 };
@@ -103,7 +111,8 @@ struct amqp_exchange {
 	struct match_set *set;	      /* NULL for fanout and for the default exchange */
 	uint32_t fanout_first;	      /* fanout: its bindings */
 	uint32_t dest_first;	      /* bindings whose destination this exchange is */
-	uint32_t bindings_count;
+	uint32_t bindings_count;      /* of which it is the source */
+	bool forgetting;	      /* match_forget_step() has work left */
 };
 
 enum amqp_overflow { AMQP_OVERFLOW_DROP_HEAD, AMQP_OVERFLOW_REJECT_PUBLISH };
@@ -121,11 +130,20 @@ struct amqp_queue {
 	uint64_t next_seq;
 	uint64_t max_length, max_length_bytes; /* UINT64_MAX: none */
 	enum amqp_overflow overflow;
-	uint32_t consumer_next; /* consumer that is served next; AMQP_NONE: none */
-	uint32_t consumers_count;
+	/*
+	 * The ring holds the consumers that may take a message; one found without credit is parked and costs nothing until
+	 * the event that may free it (ack, qos, flow, writable). Ready messages + a non-empty ring => on b->drain.
+	 */
+	uint32_t consumer_next; /* consumer of the ring that is served next; AMQP_NONE: none */
+	uint32_t parked_first;
+	uint32_t consumers_count; /* ring and parked */
 	uint32_t exclusive_consumer; /* AMQP_NONE */
 	bool had_consumer, drain_queued; /* on b->drain: ready messages and a consumer that may take them */
 	uint32_t drain_next;
+	uint32_t generation;   /* grows when the slot is freed */
+	uint32_t requeue_hint; /* ready entry that was requeued last; AMQP_NONE when anything was taken since */
+	bool unused_queued;    /* on b->unused: control is to be told that its last consumer went */
+	uint32_t unused_next;
 	uint64_t published, delivered, acked, dropped, redelivered;
 };
 
@@ -139,9 +157,11 @@ struct amqp_route {
 
 struct amqp_consumer {
 	bool in_use, no_ack, exclusive;
+	bool parked;			  /* on its queue's parked list instead of the ring */
 	uint32_t queue, channel;	  /* indexes */
-	uint32_t queue_next, queue_prev;  /* ring of the queue */
+	uint32_t queue_next, queue_prev;  /* ring or parked list of the queue */
 	uint32_t chan_next, chan_prev;	  /* list of the channel */
+	uint32_t tag_next;		  /* chain of b->tag_hash */
 	uint32_t prefetch_max;		  /* 0: unlimited */
 	uint32_t unacked_count;
 	uint16_t prefix_bytes; /* frame head (7), class and method (4), consumer tag shortstr: all that is constant */
@@ -155,8 +175,10 @@ static inline struct amqp_span amqp_consumer_tag(const struct amqp_consumer *c)
 struct amqp_unacked { /* one delivered entry; delivery tags grow along the ring */
 	uint64_t tag;
 	uint32_t entry;	   /* AMQP_NONE: settled already, goes when it reaches the front */
-	uint32_t consumer; /* AMQP_NONE: basic.get, or the consumer was cancelled */
+	uint32_t consumer; /* or one of the two below */
 };
+#define AMQP_CONSUMER_GET  AMQP_NONE	    /* fetched by basic.get: outside every prefetch */
+#define AMQP_CONSUMER_GONE (AMQP_NONE - 1u) /* cancelled since; still counts against the channel's prefetch */
 
 enum amqp_channel_state {
 	AMQP_CH_FREE,
@@ -179,9 +201,11 @@ struct amqp_channel {
 	struct amqp_unacked *unacked;
 	uint32_t unacked_cap, unacked_head, unacked_len; /* len counts settled ones that are not at the front yet */
 	uint32_t unacked_count;				 /* not settled */
+	uint32_t unacked_consumed;			 /* of these: by consumers, so under prefetch_channel */
 	/* publish being assembled */
 	enum amqp_content_state content;
 	uint32_t publish_exchange; /* index; AMQP_NONE: it was not found, content is swallowed (channel is closing) */
+	uint64_t publish_generation; /* b->fib_generation when it was looked up; also lets the next publish skip the look-up */
 	bool publish_mandatory;
 	struct amqp_msg *msg;
 	uint32_t body_got;
@@ -195,6 +219,7 @@ struct amqp_channel {
 	uint8_t last_queue[256]; /* shortstr: name of the queue declared last, for empty queue names */
 	uint64_t publishes, deliveries, acks;
 };
+/* The front carves and frees channels; amqp_channel_init_back() and amqp_channel_fini_back() frame the fields above. */
 
 enum amqp_conn_state {
 	AMQP_CONN_FREE,
@@ -208,6 +233,7 @@ enum amqp_conn_state {
 	AMQP_CONN_CLOSED   /* FIN queued; input is discarded */
 };
 
+#define AMQP_DOOM_ABORT 1u
 struct amqp_conn {
 	enum amqp_conn_state state;
 	struct amqp_broker *b;
@@ -228,6 +254,12 @@ struct amqp_conn {
 	bool stalled;	    /* input is paused for lack of message memory or because of unsent bytes; retried */
 	uint32_t stalled_next;
 	bool eof;
+	/*
+	 * Set while a delivery is under way, acted on by amqp_drain(), where nothing iterates: AMQP_DOOM_ABORT (a content was
+	 * cut off in the middle for lack of room: state is CLOSED, nothing may follow), or a reply code to close it with.
+	 */
+	uint16_t doomed;
+	uint32_t parked_count; /* parked consumers of all its channels */
 	/* channels: index by number, grown from the pool */
 	uint32_t *channel_by_number; /* channel index, AMQP_NONE free */
 	uint32_t channel_table_len, channels_count;
@@ -255,7 +287,10 @@ struct amqp_broker {
 	struct amqp_pool *pool;
 	struct match_pool *match;
 
-	/* pools: arrays with free lists; *_used is the high-water index for rows */
+	/*
+	 * Pools: arrays with free lists; *_used is the high-water index for rows. amqp_front_init() carves conns and channels
+	 * with their links and generations, amqp_back_init() all the rest, the message pool and the matcher's included.
+	 */
 	struct amqp_conn *conns;
 	struct amqp_channel *channels;
 	struct amqp_consumer *consumers;
@@ -274,6 +309,8 @@ struct amqp_broker {
 	/* name -> index, keyed by (vhost, name); power-of-two heads */
 	uint32_t *exchange_hash, *queue_hash, *rule_hash;
 	uint32_t exchange_hash_mask, queue_hash_mask, rule_hash_mask;
+	uint32_t *tag_hash; /* (channel, consumer tag) -> consumer */
+	uint32_t tag_hash_mask;
 
 	/* routes */
 	struct amqp_route *routes;
@@ -283,16 +320,26 @@ struct amqp_broker {
 	uint32_t cache_mask;
 	uint32_t *scratch_queues, *scratch_rules, *scratch_exchanges; /* for one routing; sized by limits */
 	uint64_t *queue_mark; /* generation marks: a queue is taken once a route */
+	uint64_t *exchange_mark; /* the same for exchanges: a cycle ends */
 	uint64_t mark;
+	uint8_t *scratch_subject; /* canonical headers of one message */
+	size_t scratch_subject_bytes;
 
 	/* work lists, by index */
 	uint32_t drain_first;	/* queues with ready messages and maybe a consumer */
+	uint32_t drain_last;
+	uint32_t unused_first;	/* auto-delete queues whose last consumer went, until control was told */
+	uint32_t garbage_first, garbage_last; /* entries of deleted and purged queues, freed in small steps */
+	uint32_t garbage_count;
+	uint32_t doomed_count;	/* connections with `doomed` set */
+	uint32_t forget_count, forget_idx; /* exchanges with `forgetting` set */
 	uint32_t confirm_first; /* channels with confirms to send */
 	uint32_t stalled_first; /* connections whose input is paused */
 	uint32_t dump_phase, dump_idx;
 	uint32_t timer_idx; /* connection that the timer step looks at next */
-	struct match_db *dropped_db[64];
-	uint32_t dropped_db_count;
+	struct match_db **dropped_db; /* for amqp_dropped_db() */
+	uint32_t dropped_db_count, dropped_db_max;
+	uint64_t message_refs, lent_refs; /* over all messages; of these, held by the transport until amqp_release() */
 
 	uint64_t counters[AMQP_CNT_COUNT];
 };
@@ -340,6 +387,8 @@ enum amqp_verdict amqp_conn_error(struct amqp_conn *c, uint16_t code, uint16_t c
 enum amqp_verdict amqp_reply_error(struct amqp_conn *c, uint16_t channel_number, uint16_t code, uint16_t class_id, uint16_t method_id,
 				   const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 struct amqp_channel *amqp_channel_find(struct amqp_conn *c, uint16_t number);
+/* Resets the transport and forgets the connection with its channels. Not while anything iterates over consumers: see `doomed`. */
+void amqp_conn_abort(struct amqp_conn *c);
 void amqp_conn_stall(struct amqp_conn *c); /* puts it on b->stalled; amqp_burst_end() and amqp_tick() resume it when there is room */
 
 /* basic.c, consumer.c (back), called by the front's dispatch with the channel open and the arguments unread. */
