@@ -19,6 +19,8 @@
 
 enum match_kind { MATCH_EXACT, MATCH_TOPIC, MATCH_HEADERS };
 
+#define MATCH_RULE_ITEMS_MAX 1024u /* items of one headers rule */
+
 struct match_pool;
 struct match_set;
 struct match_db;      /* an opened image, usable by one or more workers */
@@ -26,10 +28,10 @@ struct match_scratch; /* Hyperscan scratch that suits every image it was grown f
 
 struct match_limits {
 	uint32_t sets_max;
-	uint32_t rules_max;	/* over all sets */
-	uint32_t nodes_max;	/* trie nodes over all sets */
+	uint32_t rules_max;     /* over all sets */
+	uint32_t nodes_max;     /* trie nodes over all sets */
 	uint32_t key_bytes_max; /* arena for keys and header rules */
-	uint8_t secret[16];	/* hash key: keys are chosen by clients */
+	uint8_t secret[16];     /* hash key: keys are chosen by clients */
 };
 
 size_t match_pool_bytes(const struct match_limits *limits);
