@@ -38,6 +38,8 @@ struct amqp_limits {
 	uint64_t handshake_ns;	    /* 10 s from accept to connection.open */
 	uint64_t control_wait_ns;   /* a declaration waits this long for control, then fails with 541 */
 	uint8_t secret[16];
+	uint8_t worker_idx;	/* makes the uids and tokens of one worker differ from those of the others */
+	char cluster_name[64];	/* told in connection.start; federation tells brokers apart by it */
 };
 /* Sensible limits for a software lab; the dataplane's options change single fields. */
 void amqp_limits_default(struct amqp_limits *l);

@@ -273,9 +273,42 @@ struct amqp_conn {
 	uint64_t accepted_ns, last_recv_ns, last_send_ns, connected_at_s, close_deadline_ns;
 	uint64_t recv_oct, recv_cnt, send_oct, send_cnt;
 	uint32_t timer_next;
+
+	/* ---- added by the front ---- */
+	bool doomed;	/* to be reset at the next safe point: amqp_conn_doom() */
+	bool in_input;	/* amqp_conn_input() is on the stack: its loop goes on by itself */
+	bool known;	/* control has heard of it: it is owed a CONN_GONE */
+	bool settled;	/* channels are gone and CONN_GONE was put or queued */
+	bool gone_pending, fin_queued;
+	uint8_t head[8]; /* frame head or protocol header, gathered */
+	uint8_t head_len, parse, frame_type;
+	bool body_kept;	   /* the last octet of a body frame waits in body_octet for the frame-end octet */
+	uint8_t body_octet;
+	uint16_t frame_channel;
+	uint32_t frame_left; /* octets of the payload not yet handed over */
+	struct amqp_span current; /* payload of the method in dispatch */
+	uint16_t current_channel;
+	uint32_t wait_count;	     /* queue.delete: messages that were ready when control was asked */
+	uint64_t unsent_checked_oct; /* send_oct when unsent bytes were last looked at */
 };
 
 /* ---------------------------------------------------------------- the broker */
+
+/* Indexes in the order in which they came, each at most once: work that is tried again later. */
+struct amqp_idx_ring {
+	uint32_t *slot;
+	uint8_t *queued; /* by index */
+	uint32_t head, count, cap;
+};
+
+/* A FIB operation that failed, until control could be told. */
+struct amqp_op_failure {
+	uint64_t token, conn_uid;
+	uint32_t id, kind;
+	uint16_t code;
+	const char *why;
+};
+#define AMQP_OP_FAILURES_MAX 256u
 
 struct amqp_broker {
 	struct amqp_limits limits;
@@ -378,7 +411,19 @@ void amqp_put_shortstr(struct amqp_writer *w, const void *s, size_t len); /* cut
 void amqp_method_end(struct amqp_writer *w);
 bool amqp_send_method(struct amqp_conn *c, struct amqp_writer *w); /* ends it, sends it; false: the transport had no block */
 
-/* channel.c / connection.c (front). They log nothing; text is printf-like, cut at 255 bytes. */
+/*
+ * The connection cannot go on (a reply found no room, a frame went out by half): it is reset at the next safe point, its
+ * channels stay valid until then. amqp_send_method() does this by itself when it fails; callers return AMQP_GONE.
+ */
+void amqp_conn_doom(struct amqp_conn *c);
+
+/*
+ * channel.c / connection.c (front). They log nothing; text is printf-like, cut at 255 bytes. The code's name and " - " are
+ * put in front: pass the sentence alone ("no exchange 'x' in vhost '/'"). amqp_channel_error() runs amqp_channel_fini_back()
+ * on the channel, amqp_conn_error() on all of them: return its verdict at once and touch the channel no more.
+ * By the time amqp_on_*() is called the front has checked the arguments against methods.def: complete, nothing left over,
+ * short strings are UTF-8, tables pass amqp_table_check(). Body frames of more octets than the header announced are refused.
+ */
 enum amqp_verdict amqp_channel_error(struct amqp_conn *c, uint16_t channel_number, uint16_t code, uint16_t class_id, uint16_t method_id,
 				     const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 enum amqp_verdict amqp_conn_error(struct amqp_conn *c, uint16_t code, uint16_t class_id, uint16_t method_id, const char *fmt, ...)
@@ -414,6 +459,10 @@ struct amqp_queue *amqp_queue_find(struct amqp_broker *b, uint32_t vhost_id, str
 struct amqp_exchange *amqp_exchange_find(struct amqp_broker *b, uint32_t vhost_id, struct amqp_span name);
 uint32_t amqp_queue_purge(struct amqp_broker *b, struct amqp_queue *q); /* ready messages dropped */
 /* If-unused / if-empty / exclusive checks the worker owes before it asks control to delete. 0, or a reply code. */
+/*
+ * Who makes what: the front b->conns, b->channels, their links and generations (index 0 .. max-1, AMQP_NONE ends a list) and
+ * its rings; the back everything else, b->pool included. Front first, then back; mem is zeroed and 64-byte aligned for both.
+ */
 size_t amqp_back_bytes(const struct amqp_limits *l);
 bool amqp_back_init(struct amqp_broker *b, void *mem, size_t bytes, const char **err);
 size_t amqp_front_bytes(const struct amqp_limits *l);
