@@ -275,7 +275,7 @@ struct amqp_conn {
 	uint32_t timer_next;
 
 	/* ---- added by the front ---- */
-	bool doomed;	/* to be reset at the next safe point: amqp_conn_doom() */
+	bool reset_due;	/* a reply found no room: reset at the next safe point by the front, see amqp_conn_reset_later() */
 	bool in_input;	/* amqp_conn_input() is on the stack: its loop goes on by itself */
 	bool known;	/* control has heard of it: it is owed a CONN_GONE */
 	bool settled;	/* channels are gone and CONN_GONE was put or queued */
@@ -412,10 +412,10 @@ void amqp_method_end(struct amqp_writer *w);
 bool amqp_send_method(struct amqp_conn *c, struct amqp_writer *w); /* ends it, sends it; false: the transport had no block */
 
 /*
- * The connection cannot go on (a reply found no room, a frame went out by half): it is reset at the next safe point, its
- * channels stay valid until then. amqp_send_method() does this by itself when it fails; callers return AMQP_GONE.
+ * The connection cannot go on because a reply found no room: it is reset at the next safe point of the front, its channels stay
+ * valid until then. amqp_send_method() does this by itself when it fails; callers return AMQP_GONE.
  */
-void amqp_conn_doom(struct amqp_conn *c);
+void amqp_conn_reset_later(struct amqp_conn *c);
 
 /*
  * channel.c / connection.c (front). They log nothing; text is printf-like, cut at 255 bytes. The code's name and " - " are
@@ -432,7 +432,10 @@ enum amqp_verdict amqp_conn_error(struct amqp_conn *c, uint16_t code, uint16_t c
 enum amqp_verdict amqp_reply_error(struct amqp_conn *c, uint16_t channel_number, uint16_t code, uint16_t class_id, uint16_t method_id,
 				   const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 struct amqp_channel *amqp_channel_find(struct amqp_conn *c, uint16_t number);
-/* Resets the transport and forgets the connection with its channels. Not while anything iterates over consumers: see `doomed`. */
+/*
+ * Resets the transport and forgets the connection with its channels. Not while anything iterates over consumers: see `doomed`.
+ * On a connection whose input is being handled it only marks it: amqp_conn_input() resets it on its way out.
+ */
 void amqp_conn_abort(struct amqp_conn *c);
 void amqp_conn_stall(struct amqp_conn *c); /* puts it on b->stalled; amqp_burst_end() and amqp_tick() resume it when there is room */
 
