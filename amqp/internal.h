@@ -233,7 +233,6 @@ enum amqp_conn_state {
 	AMQP_CONN_CLOSED   /* FIN queued; input is discarded */
 };
 
-#define AMQP_DOOM_ABORT 1u
 struct amqp_conn {
 	enum amqp_conn_state state;
 	struct amqp_broker *b;
@@ -254,12 +253,9 @@ struct amqp_conn {
 	bool stalled;	    /* input is paused for lack of message memory or because of unsent bytes; retried */
 	uint32_t stalled_next;
 	bool eof;
-	/*
-	 * Set while a delivery is under way, acted on by amqp_drain(), where nothing iterates: AMQP_DOOM_ABORT (a content was
-	 * cut off in the middle for lack of room: state is CLOSED, nothing may follow), or a reply code to close it with.
-	 */
-	uint16_t doomed;
 	uint32_t parked_count; /* parked consumers of all its channels */
+	/* A content header of so many octets was due that its frame-max forbids: closed with 501 by amqp_drain(), where nothing iterates. */
+	uint32_t oversize_header_bytes;
 	/* channels: index by number, grown from the pool */
 	uint32_t *channel_by_number; /* channel index, AMQP_NONE free */
 	uint32_t channel_table_len, channels_count;
@@ -364,7 +360,7 @@ struct amqp_broker {
 	uint32_t unused_first;	/* auto-delete queues whose last consumer went, until control was told */
 	uint32_t garbage_first, garbage_last; /* entries of deleted and purged queues, freed in small steps */
 	uint32_t garbage_count;
-	uint32_t doomed_count;	/* connections with `doomed` set */
+	uint32_t oversize_count; /* connections with oversize_header_bytes set */
 	uint32_t forget_count, forget_idx; /* exchanges with `forgetting` set */
 	uint32_t confirm_first; /* channels with confirms to send */
 	uint32_t stalled_first; /* connections whose input is paused */
@@ -433,7 +429,7 @@ enum amqp_verdict amqp_reply_error(struct amqp_conn *c, uint16_t channel_number,
 				   const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 struct amqp_channel *amqp_channel_find(struct amqp_conn *c, uint16_t number);
 /*
- * Resets the transport and forgets the connection with its channels. Not while anything iterates over consumers: see `doomed`.
+ * Resets the transport and forgets the connection with its channels. Not while anything iterates over consumers: amqp_conn_reset_later() then.
  * On a connection whose input is being handled it only marks it: amqp_conn_input() resets it on its way out.
  */
 void amqp_conn_abort(struct amqp_conn *c);
