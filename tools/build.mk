@@ -1,0 +1,1 @@
+include tools/tickbench/build.mk
