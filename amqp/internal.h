@@ -340,6 +340,7 @@ struct amqp_broker {
 	uint32_t exchange_hash_mask, queue_hash_mask, rule_hash_mask;
 	uint32_t *tag_hash; /* (channel, consumer tag) -> consumer */
 	uint32_t tag_hash_mask;
+	uint64_t tags_made; /* by us, for consumers that named none */
 
 	/* routes */
 	struct amqp_route *routes;
