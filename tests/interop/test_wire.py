@@ -129,7 +129,8 @@ def leave_at_once():
     with Wire().login().open() as keeper:
         queue = unique("wire-leave")
         keeper.declare(queue)
-        for orderly in (True, False):
+        # RabbitMQ forgets what it has not yet handled when the FIN comes; TCP has delivered it, so Tickwire takes it.
+        for orderly in (True,) if os.environ.get("AMQP_PEER_MAY_DROP") else (True, False):
             leaver = Wire().login().open()
             for i in range(100):
                 leaver.publish("", queue, b"%d" % i)
