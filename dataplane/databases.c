@@ -1,0 +1,128 @@
+/*
+ * databases.c - the compiled binding databases that are open, and where in the arena they lie.
+ *
+ * Owns: the table of open databases and the newest scratch.
+ * Core: the main thread; a worker gets and gives back pointers by mail.
+ * Spec: DESIGN section 6; control/ctl_shm.h (DB_PUBLISH and what follows it).
+ */
+#include "dataplane/databases.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define IMAGE_ALIGN 64u
+
+bool dp_databases_init(struct dp_databases *d, const uint8_t *arena, uint64_t arena_bytes, uint32_t exchanges_max)
+{
+	memset(d, 0, sizeof *d);
+	d->arena = arena;
+	d->arena_bytes = arena_bytes;
+	d->slots_count = 2 * exchanges_max;
+	d->slot = calloc(d->slots_count, sizeof *d->slot);
+	return d->slot != NULL;
+}
+
+void dp_databases_fini(struct dp_databases *d)
+{
+	for (uint32_t i = 0; d->slot != NULL && i < d->slots_count; i++)
+		if (d->slot[i].db != NULL)
+			dp_databases_close(&d->slot[i]);
+	if (d->scratch != NULL)
+		match_scratch_free(d->scratch);
+	free(d->slot);
+	memset(d, 0, sizeof *d);
+}
+
+static const char *check(const struct dp_databases *d, const struct ctl_msg *msg)
+{
+	if (msg->offset % IMAGE_ALIGN != 0)
+		return "the image is not aligned to 64 bytes";
+	if (msg->bytes == 0 || msg->offset > d->arena_bytes || msg->bytes > d->arena_bytes - msg->offset)
+		return "the image lies outside the arena";
+	for (uint32_t i = 0; i < d->slots_count; i++) {
+		const struct dp_db *s = &d->slot[i];
+
+		if (s->db != NULL && msg->offset < s->offset + s->bytes && s->offset < msg->offset + msg->bytes)
+			return "the image overlaps one that is still in use";
+	}
+	return NULL;
+}
+
+/* The worker then never waits for the page tables of a fresh image. Without the call in the kernel it waits once a page. */
+static void populate(const struct dp_databases *d, const struct ctl_msg *msg)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	uintptr_t from = (uintptr_t)(d->arena + msg->offset) & ~(uintptr_t)(page - 1);
+
+#ifdef MADV_POPULATE_READ
+	madvise((void *)from, (uintptr_t)(d->arena + msg->offset + msg->bytes) - from, MADV_POPULATE_READ);
+#else
+	madvise((void *)from, (uintptr_t)(d->arena + msg->offset + msg->bytes) - from, MADV_WILLNEED);
+#endif
+}
+
+static struct dp_db *free_slot(struct dp_databases *d)
+{
+	for (uint32_t i = 0; i < d->slots_count; i++)
+		if (d->slot[i].db == NULL)
+			return &d->slot[i];
+	return NULL;
+}
+
+struct dp_db *dp_databases_open(struct dp_databases *d, const struct ctl_msg *msg, char *err, size_t err_bytes)
+{
+	const char *why = check(d, msg);
+	struct dp_db *s = free_slot(d);
+	struct match_scratch *scratch;
+	struct match_db *db;
+
+	if (why == NULL && s == NULL)
+		why = "too many images are open";
+	if (why != NULL) {
+		snprintf(err, err_bytes, "%s", why);
+		return NULL;
+	}
+	populate(d, msg);
+	db = match_db_open(d->arena + msg->offset, msg->bytes, err, err_bytes);
+	if (db == NULL)
+		return NULL;
+	scratch = match_scratch_grow(d->scratch, db);
+	if (scratch == NULL) {
+		snprintf(err, err_bytes, "there is no memory for the image's scratch space");
+		match_db_close(db);
+		return NULL;
+	}
+	/* The former one is in the worker's hands, or in its mail, and comes back from there. */
+	d->scratch = scratch;
+	*s = (struct dp_db){
+		.db = db,
+		.exchange_id = msg->id,
+		.generation = match_db_generation(db),
+		.offset = msg->offset,
+		.bytes = msg->bytes,
+	};
+	return s;
+}
+
+struct dp_db *dp_databases_find(struct dp_databases *d, const struct match_db *db)
+{
+	for (uint32_t i = 0; db != NULL && i < d->slots_count; i++)
+		if (d->slot[i].db == db)
+			return &d->slot[i];
+	return NULL;
+}
+
+void dp_databases_close(struct dp_db *slot)
+{
+	match_db_close(slot->db);
+	memset(slot, 0, sizeof *slot);
+}
+
+void dp_databases_return_scratch(struct dp_databases *d, struct match_scratch *s)
+{
+	if (s != NULL && s != d->scratch)
+		match_scratch_free(s);
+}

@@ -1,0 +1,280 @@
+/*
+ * port.c - the one Ethernet port: chosen, configured by what it can do, started and stopped.
+ *
+ * Owns: `struct dp_port` and the packet buffer pools of its queues.
+ * Core: the main thread; a worker only bursts on its own queue pair.
+ * Spec: DPDK 22.11 ethdev; which PMD it is comes from the EAL arguments.
+ */
+#include "dataplane/port.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <rte_bus.h>
+#include <rte_dev.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_lcore.h>
+#include <rte_mbuf.h>
+
+#include "dataplane/counters.h"
+#include "dataplane/log.h"
+#include "dataplane/tx.h"
+
+#define DESCS_WANTED   1024u
+#define MBUF_CACHE     256u
+#define ETHER_OVERHEAD (RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN + 2u * RTE_VLAN_HLEN)
+
+struct fault {
+	char *text;
+	size_t bytes;
+};
+
+static int fault(struct fault *f, int status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static int fault(struct fault *f, int status, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(f->text, f->bytes, format, args);
+	va_end(args);
+	return status;
+}
+
+static int choose(struct dp_port *p, struct rte_eth_dev_info *info, struct fault *f)
+{
+	uint16_t count = rte_eth_dev_count_avail();
+	const struct rte_bus *bus;
+	const char *bus_name;
+
+	if (count == 0)
+		return fault(f, DP_EX_CONFIG,
+			     "no DPDK port: give one with --vdev=… or bind a NIC (dpdk-devbind.py); if one was given, DPDK's lines "
+			     "above "
+			     "say why it could not be made");
+	if (count > 1)
+		return fault(f, DP_EX_CONFIG,
+			     "%u DPDK ports, but one is served: name it alone with -a ADDRESS or --vdev=… and --no-pci", count);
+	p->id = (uint16_t)rte_eth_find_next(0);
+	if (rte_eth_dev_info_get(p->id, info) != 0 || rte_eth_dev_get_name_by_port(p->id, p->name) != 0)
+		return fault(f, DP_EX_UNAVAILABLE, "DPDK port %u tells nothing about itself: is the device still there?", p->id);
+	snprintf(p->driver, sizeof p->driver, "%s", info->driver_name);
+	bus = rte_dev_bus(info->device);
+	bus_name = bus == NULL ? NULL : rte_bus_name(bus);
+	p->software = bus_name != NULL && strcmp(bus_name, "vdev") == 0;
+	return 0;
+}
+
+static int choose_mtu(struct dp_port *p, const struct rte_eth_dev_info *info, const struct dp_options *o, struct fault *f)
+{
+	uint16_t mtu = 0;
+
+	if (rte_eth_dev_get_mtu(p->id, &mtu) != 0)
+		mtu = RTE_ETHER_MTU;
+	if (o->mtu != 0 && (o->mtu < info->min_mtu || (info->max_mtu != 0 && o->mtu > info->max_mtu)))
+		return fault(f, DP_EX_CONFIG, "--mtu %u: port %s (%s) takes %u to %u", o->mtu, p->name, p->driver, info->min_mtu,
+			     info->max_mtu);
+	p->mtu = o->mtu != 0 ? (uint16_t)o->mtu : mtu;
+	return 0;
+}
+
+/*
+ * Software ports offer checksums that are computed on the CPU all the same, net_tap's wrongly at that (README): the stack
+ * does it then. A NIC is asked for what it has.
+ */
+static void choose_offloads(struct dp_port *p, const struct rte_eth_dev_info *info, struct rte_eth_conf *conf)
+{
+	const uint64_t rx_cksum = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM;
+
+	conf->rxmode.mtu = p->mtu;
+	if (p->software)
+		return;
+	p->rx_cksum = (info->rx_offload_capa & rx_cksum) == rx_cksum;
+	p->tx_ip_cksum = (info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM) != 0;
+	p->tx_tcp_cksum = (info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_TCP_CKSUM) != 0;
+	conf->rxmode.offloads |= p->rx_cksum ? rx_cksum : 0;
+	conf->txmode.offloads |= p->tx_ip_cksum ? RTE_ETH_TX_OFFLOAD_IPV4_CKSUM : 0;
+	conf->txmode.offloads |= p->tx_tcp_cksum ? RTE_ETH_TX_OFFLOAD_TCP_CKSUM : 0;
+	/* Every frame of a queue is one buffer of that queue's pool with one reference. */
+	conf->txmode.offloads |= info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
+}
+
+static int make_pool(struct dp_port *p, uint32_t worker, struct fault *f)
+{
+	uint32_t room = RTE_PKTMBUF_HEADROOM + p->mtu + ETHER_OVERHEAD;
+	char name[RTE_MEMPOOL_NAMESIZE];
+
+	/* All descriptors of both directions filled, the collected frames, the caches, and a burst in hand. */
+	p->mbufs_count = p->rx_desc_count + p->tx_desc_count + DP_TX_FRAMES_MAX + 3 * MBUF_CACHE + DP_BURST_MAX;
+	room = room < RTE_MBUF_DEFAULT_BUF_SIZE ? RTE_MBUF_DEFAULT_BUF_SIZE : RTE_ALIGN_CEIL(room, 64u);
+	snprintf(name, sizeof name, "dp_mbufs_%u", worker);
+	p->pool[worker] = rte_pktmbuf_pool_create(name, p->mbufs_count, MBUF_CACHE, 0, (uint16_t)room, p->numa_node);
+	if (p->pool[worker] == NULL)
+		return fault(f, DP_EX_UNAVAILABLE,
+			     "no memory for %u packet buffers on NUMA node %d (%s): give DPDK more (-m MIB or --socket-mem)",
+			     p->mbufs_count, p->numa_node, rte_strerror(rte_errno));
+	return 0;
+}
+
+static int make_queues(struct dp_port *p, const struct rte_eth_dev_info *info, uint32_t workers_count, struct fault *f)
+{
+	struct rte_eth_conf conf;
+	int rc;
+
+	memset(&conf, 0, sizeof conf);
+	if (info->max_rx_queues < workers_count || info->max_tx_queues < workers_count)
+		return fault(f, DP_EX_CONFIG,
+			     "port %s (%s) has %u receive and %u transmit queues, and %u workers need one pair each", p->name,
+			     p->driver, info->max_rx_queues, info->max_tx_queues, workers_count);
+	choose_offloads(p, info, &conf);
+	rc = rte_eth_dev_configure(p->id, (uint16_t)workers_count, (uint16_t)workers_count, &conf);
+	if (rc != 0)
+		return fault(f, DP_EX_UNAVAILABLE, "port %s (%s) refuses its configuration: %s", p->name, p->driver,
+			     rte_strerror(-rc));
+	p->rx_desc_count = p->tx_desc_count = DESCS_WANTED;
+	rc = rte_eth_dev_adjust_nb_rx_tx_desc(p->id, &p->rx_desc_count, &p->tx_desc_count);
+	for (uint32_t i = 0; rc == 0 && i < workers_count; i++) {
+		int status = make_pool(p, i, f);
+
+		if (status != 0)
+			return status;
+		rc = rte_eth_rx_queue_setup(p->id, (uint16_t)i, p->rx_desc_count, (unsigned)p->numa_node, NULL, p->pool[i]);
+		if (rc == 0)
+			rc = rte_eth_tx_queue_setup(p->id, (uint16_t)i, p->tx_desc_count, (unsigned)p->numa_node, NULL);
+	}
+	if (rc != 0)
+		return fault(f, DP_EX_UNAVAILABLE, "port %s (%s) gives no queues: %s", p->name, p->driver, rte_strerror(-rc));
+	return 0;
+}
+
+/*
+ * net_tap's kernel netdev has the port's own address, and a host must not have an address twice on one wire: the stack
+ * takes the locally administered one beside it.
+ */
+static void choose_mac(struct dp_port *p, const struct rte_ether_addr *port_mac, const struct dp_options *o)
+{
+	memcpy(p->mac, port_mac->addr_bytes, 6);
+	if (dp_options_given(o, "mac")) {
+		memcpy(p->mac, o->mac, 6);
+	} else if (strcmp(p->driver, "net_tap") == 0) {
+		p->mac[0] = (uint8_t)((p->mac[0] | 2u) & ~1u);
+		p->mac[5] ^= 1u;
+	}
+}
+
+static int receive_own_mac(struct dp_port *p, const struct rte_ether_addr *port_mac, struct fault *f)
+{
+	struct rte_ether_addr own;
+	int rc;
+
+	memcpy(own.addr_bytes, p->mac, 6);
+	if (memcmp(port_mac->addr_bytes, p->mac, 6) == 0)
+		return 0;
+	/* A software port's address is that of a kernel interface, which is left as it is. */
+	if (!p->software && (rte_eth_dev_default_mac_addr_set(p->id, &own) == 0 || rte_eth_dev_mac_addr_add(p->id, &own, 0) == 0))
+		return 0;
+	rc = rte_eth_promiscuous_enable(p->id);
+	if (rc != 0)
+		return fault(f, DP_EX_UNAVAILABLE,
+			     "port %s (%s) cannot receive for another Ethernet address than its own (%s): leave --mac out", p->name,
+			     p->driver, rte_strerror(-rc));
+	p->promiscuous = true;
+	return 0;
+}
+
+static int start(struct dp_port *p, const struct dp_options *o, struct fault *f)
+{
+	struct rte_ether_addr port_mac;
+	int rc = 0, status;
+
+	if (o->mtu != 0)
+		rc = rte_eth_dev_set_mtu(p->id, p->mtu);
+	if (rc != 0)
+		return fault(f, DP_EX_UNAVAILABLE, "port %s (%s) refuses --mtu %u: %s", p->name, p->driver, p->mtu,
+			     rte_strerror(-rc));
+	rc = rte_eth_dev_start(p->id);
+	if (rc != 0)
+		return fault(f, DP_EX_UNAVAILABLE, "port %s (%s) does not start: %s", p->name, p->driver, rte_strerror(-rc));
+	p->started = true;
+	rc = rte_eth_macaddr_get(p->id, &port_mac);
+	if (rc != 0)
+		return fault(f, DP_EX_UNAVAILABLE, "port %s (%s) has no Ethernet address: %s", p->name, p->driver,
+			     rte_strerror(-rc));
+	choose_mac(p, &port_mac, o);
+	status = receive_own_mac(p, &port_mac, f);
+	dp_port_link_changed(p);
+	return status;
+}
+
+static void tell(struct dp_port *p, uint32_t workers_count)
+{
+	snprintf(p->text, sizeof p->text, "%s (%s) %02x:%02x:%02x:%02x:%02x:%02x mtu %u", p->name, p->driver, p->mac[0], p->mac[1],
+		 p->mac[2], p->mac[3], p->mac[4], p->mac[5], p->mtu);
+	dp_log(DP_LOG_INFO, "port: %s%s, %u queue pair%s, %u+%u descriptors, NUMA node %d", p->text,
+	       p->promiscuous ? ", promiscuous" : "", workers_count, workers_count == 1 ? "" : "s", p->rx_desc_count,
+	       p->tx_desc_count, p->numa_node);
+	dp_log(DP_LOG_INFO, "port: checksums verified by the %s, filled in by the %s; link is %s", p->rx_cksum ? "port" : "stack",
+	       p->tx_tcp_cksum ? "port" : "stack", p->link_up ? "up" : "down");
+}
+
+int dp_port_open(struct dp_port *p, const struct dp_options *o, const uint32_t *worker_lcore, char *err, size_t err_bytes)
+{
+	struct fault f = {err, err_bytes};
+	struct rte_eth_dev_info info;
+	int status, worker_node = (int)rte_lcore_to_socket_id(worker_lcore[0]);
+
+	memset(p, 0, sizeof *p);
+	status = choose(p, &info, &f);
+	if (status != 0)
+		return status;
+	p->numa_node = rte_eth_dev_socket_id(p->id);
+	if (p->numa_node < 0)
+		p->numa_node = worker_node;
+	else if (p->numa_node != worker_node)
+		dp_log(DP_LOG_WARNING,
+		       "the port is on NUMA node %d and the worker on node %d: every frame crosses between them; choose other "
+		       "lcores",
+		       p->numa_node, worker_node);
+	status = choose_mtu(p, &info, o, &f);
+	if (status == 0)
+		status = make_queues(p, &info, o->workers, &f);
+	if (status == 0)
+		status = start(p, o, &f);
+	if (status == 0)
+		tell(p, o->workers);
+	return status;
+}
+
+void dp_port_close(struct dp_port *p)
+{
+	if (p->started) {
+		rte_eth_dev_stop(p->id);
+		rte_eth_dev_close(p->id);
+		p->started = false;
+	}
+}
+
+bool dp_port_link_changed(struct dp_port *p)
+{
+	struct rte_eth_link link;
+	bool was_up = p->link_up;
+
+	if (rte_eth_link_get_nowait(p->id, &link) == 0)
+		p->link_up = link.link_status == RTE_ETH_LINK_UP;
+	return p->link_up != was_up;
+}
+
+void dp_port_publish(const struct dp_port *p, struct ctl_worker_stats *stats)
+{
+	struct rte_eth_stats s;
+
+	if (rte_eth_stats_get(p->id, &s) != 0)
+		return;
+	dp_counters_set(stats, DP_CNT_nic_imissed, s.imissed);
+	dp_counters_set(stats, DP_CNT_nic_ierrors, s.ierrors);
+	dp_counters_set(stats, DP_CNT_nic_oerrors, s.oerrors);
+	dp_counters_set(stats, DP_CNT_nic_rx_nombuf, s.rx_nombuf);
+	dp_counters_set(stats, DP_CNT_nic_link_up, p->link_up);
+}

@@ -1,0 +1,113 @@
+/*
+ * tx.c - outgoing frames of a worker, collected and given to the port a burst at a time.
+ *
+ * Owns: the array of frames that the port has not taken yet.
+ * Core: the worker.
+ * Spec: DESIGN section 3, step 8: one transmit burst after each receive burst, nothing held back to wait for more.
+ */
+#include "dataplane/tx.h"
+
+#include <string.h>
+
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+
+#include "dataplane/counters.h"
+
+/* Room for one more frame, if need be by giving the port what is there. */
+static bool have_room(struct dp_tx *tx)
+{
+	if (tx->frames_count < DP_TX_FRAMES_MAX || dp_tx_burst(tx) != 0)
+		return true;
+	tx->counters[DP_CNT_port_tx_full]++;
+	return false;
+}
+
+uint8_t *dp_tx_alloc(struct dp_tx *tx, size_t len, void **handle)
+{
+	struct rte_mbuf *m;
+	char *data;
+
+	if (!have_room(tx))
+		return NULL;
+	m = rte_pktmbuf_alloc(tx->pool);
+	if (m == NULL) {
+		tx->counters[DP_CNT_port_tx_no_mbuf]++;
+		return NULL;
+	}
+	data = len <= UINT16_MAX ? rte_pktmbuf_append(m, (uint16_t)len) : NULL;
+	if (data == NULL) {
+		rte_pktmbuf_free(m);
+		tx->counters[DP_CNT_port_tx_no_mbuf]++;
+		return NULL;
+	}
+	*handle = m;
+	return (uint8_t *)data;
+}
+
+static void collect(struct dp_tx *tx, struct rte_mbuf *m)
+{
+	tx->counters[DP_CNT_port_tx_bytes] += m->data_len;
+	tx->frame[tx->frames_count++] = m;
+}
+
+void dp_tx_send(struct dp_tx *tx, void *handle, size_t len, const struct tcps_tx_meta *meta)
+{
+	struct rte_mbuf *m = handle;
+
+	m->data_len = (uint16_t)len;
+	m->pkt_len = (uint32_t)len;
+	if (meta->ip_cksum || meta->tcp_cksum) {
+		m->ol_flags |= RTE_MBUF_F_TX_IPV4;
+		if (meta->ip_cksum)
+			m->ol_flags |= RTE_MBUF_F_TX_IP_CKSUM;
+		if (meta->tcp_cksum)
+			m->ol_flags |= RTE_MBUF_F_TX_TCP_CKSUM;
+		m->tx_offload = rte_mbuf_tx_offload(meta->l2_len, meta->l3_len, meta->l4_len, 0, 0, 0, 0);
+	}
+	/* Two frames may have been allocated before the first was sent, so the room is looked at again. */
+	if (have_room(tx))
+		collect(tx, m);
+	else
+		rte_pktmbuf_free(m);
+}
+
+bool dp_tx_forward(struct dp_tx *tx, struct rte_mbuf *m)
+{
+	if (!have_room(tx))
+		return false;
+	m->ol_flags = 0;
+	collect(tx, m);
+	return true;
+}
+
+uint32_t dp_tx_burst(struct dp_tx *tx)
+{
+	uint16_t count = (uint16_t)tx->frames_count, ready = count, sent;
+
+	if (count == 0)
+		return 0;
+	if (tx->prepare)
+		ready = rte_eth_tx_prepare(tx->port_id, tx->queue, tx->frame, count);
+	sent = rte_eth_tx_burst(tx->port_id, tx->queue, tx->frame, ready);
+	tx->counters[DP_CNT_port_tx_bursts]++;
+	tx->counters[DP_CNT_port_tx_packets] += sent;
+	/* A frame that the driver will never take must not stand in the way of the others; the stack sends it anew. */
+	if (sent == ready && ready != count) {
+		rte_pktmbuf_free(tx->frame[ready]);
+		tx->counters[DP_CNT_port_tx_refused]++;
+		sent++;
+	}
+	if (sent != count) {
+		tx->counters[DP_CNT_port_tx_partial]++;
+		memmove(tx->frame, tx->frame + sent, (count - sent) * sizeof tx->frame[0]);
+	}
+	tx->frames_count = (uint32_t)count - sent;
+	return sent;
+}
+
+void dp_tx_drop(struct dp_tx *tx)
+{
+	rte_pktmbuf_free_bulk(tx->frame, tx->frames_count);
+	tx->frames_count = 0;
+}

@@ -1,0 +1,42 @@
+/*
+ * tx.h - outgoing frames of a worker, collected and given to the port a burst at a time.
+ *
+ * Owns: the array of frames that the port has not taken yet.
+ * Core: the worker.
+ * Spec: DESIGN section 3, step 8: one transmit burst after each receive burst, nothing held back to wait for more.
+ */
+#ifndef TICKWIRE_DP_TX_H
+#define TICKWIRE_DP_TX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tcpstack/tcpstack.h"
+
+#define DP_BURST_MAX     32u
+#define DP_TX_FRAMES_MAX 128u
+
+struct rte_mbuf;
+struct rte_mempool;
+
+struct dp_tx {
+	uint16_t port_id, queue;
+	bool prepare; /* an offload is in use, so frames pass rte_eth_tx_prepare() */
+	struct rte_mempool *pool;
+	uint64_t *counters; /* the worker's own */
+	uint32_t frames_count;
+	struct rte_mbuf *frame[DP_TX_FRAMES_MAX];
+};
+
+/* The two calls of struct tcps_ops; `handle` is the mbuf. NULL when the port takes nothing: the stack tries again later. */
+uint8_t *dp_tx_alloc(struct dp_tx *tx, size_t len, void **handle);
+void dp_tx_send(struct dp_tx *tx, void *handle, size_t len, const struct tcps_tx_meta *meta);
+/* Takes over a received frame that was turned round in place. False: no room, the caller keeps it. */
+bool dp_tx_forward(struct dp_tx *tx, struct rte_mbuf *m);
+/* Gives the port what was collected; what it does not take stays for the next call. Returns how many it took. */
+uint32_t dp_tx_burst(struct dp_tx *tx);
+/* Frees what the port never took. */
+void dp_tx_drop(struct dp_tx *tx);
+
+#endif
