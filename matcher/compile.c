@@ -24,9 +24,12 @@
 
 enum rule_class { CLASS_SCANNED, CLASS_ALWAYS, CLASS_EMPTY };
 
-/* One pattern as one rule asks for it. Pieces of equal bytes become one Hyperscan pattern. */
+/*
+ * One pattern as one rule asks for it: TOPIC: the whole pattern in normal form; HEADERS: the bytes of one predicate. Pieces
+ * of equal bytes become one Hyperscan pattern, and every piece matches itself as a subject.
+ */
 struct piece {
-	char *bytes; /* TOPIC: an expression with its NUL; HEADERS: a literal */
+	uint8_t *bytes;
 	size_t len;
 	uint32_t rule;
 };
@@ -41,8 +44,7 @@ struct compiler {
 	struct piece *pieces;
 	size_t piece_count, piece_cap;
 	/* of one attempt */
-	const char **expressions;
-	size_t *lengths;
+	char **expressions;
 	unsigned int *ids, *flags;
 	struct match_image_pattern *patterns;
 	uint32_t *refs;
@@ -88,66 +90,33 @@ static bool piece_add(struct compiler *c, uint32_t rule, const void *bytes, size
 	return true;
 }
 
-struct expression {
-	char text[EXPRESSION_MAX];
-	size_t len;
-};
-
-static void append(struct expression *e, const char *text)
-{
-	size_t n = strlen(text);
-
-	assert(e->len + n < sizeof(e->text)); /* a key of 255 bytes stays far below */
-	memcpy(e->text + e->len, text, n + 1);
-	e->len += n;
-}
-
-static void append_word(struct expression *e, const uint8_t *word, size_t len)
-{
-	char escaped[8];
-
-	for (size_t i = 0; i < len; i++) {
-		snprintf(escaped, sizeof(escaped), "\\x%02x", word[i]);
-		append(e, escaped);
-	}
-}
-
-/*
- * Every word but the first has its dot before it; after a leading '#' the words that it took have their dots behind
- * them. In normal form a '#' is followed by a word or by nothing, so those two forms are enough.
- */
-static void expression_write(struct expression *e, const uint8_t *pattern, size_t len)
+/* Joins the tokens with dots again; a word is never "*" or "#", so the result reads as what it came from. */
+static size_t normal_form(const uint8_t *pattern, size_t len, uint8_t *out)
 {
 	struct match_pattern t;
 	const uint8_t *word = NULL;
-	size_t word_len = 0;
+	size_t word_len = 0, at = 0;
 	enum match_token token;
-	bool first = true;
 
-	e->len = 0;
-	append(e, "\\A");
 	match_pattern_begin(&t, pattern, len);
-	while ((token = match_pattern_next(&t, &word, &word_len)) != TOKEN_END) {
-		if (token == TOKEN_HASH) {
-			append(e, first ? "(?:[^.]*\\.)*" : "(?:\\.[^.]*)*");
-			continue;
-		}
+	for (bool first = true; (token = match_pattern_next(&t, &word, &word_len)) != TOKEN_END; first = false) {
 		if (!first)
-			append(e, "\\.");
-		first = false;
-		if (token == TOKEN_STAR)
-			append(e, "[^.]*");
-		else
-			append_word(e, word, word_len);
+			out[at++] = '.';
+		if (token != TOKEN_WORD) {
+			out[at++] = token == TOKEN_STAR ? '*' : '#';
+		} else {
+			memcpy(out + at, word, word_len);
+			at += word_len;
+		}
 	}
-	append(e, "\\z");
+	return at;
 }
 
 static bool topic_rule(struct compiler *c, uint32_t rule)
 {
 	const struct match_rule *r = &c->rules[rule];
 	struct match_pattern t;
-	struct expression e;
+	uint8_t normal[MATCH_KEY_MAX];
 	const uint8_t *word;
 	size_t word_len;
 	enum match_token token;
@@ -166,8 +135,7 @@ static bool topic_rule(struct compiler *c, uint32_t rule)
 		return true;
 	}
 	c->needs[rule] = 1;
-	expression_write(&e, r->key, r->len);
-	return piece_add(c, rule, e.text, e.len + 1);
+	return piece_add(c, rule, normal, normal_form(r->key, r->len, normal));
 }
 
 static bool headers_rule(struct compiler *c, uint32_t rule)
@@ -188,7 +156,7 @@ static bool headers_rule(struct compiler *c, uint32_t rule)
 	while (match_items_next(&it, &item, &len)) {
 		size_t word_len = match_item_predicate(item, len, &name_only);
 
-		/* Both 0x00 around the item belong to the literal: in a canonical rule they are there. */
+		/* Both 0x00 around the item belong to the predicate: in a canonical rule they are there. */
 		if (!piece_add(c, rule, item - 1, 1 + word_len + (name_only ? 0 : 1)))
 			return false;
 	}
@@ -256,34 +224,95 @@ static bool attempt_alloc(struct compiler *c)
 	if (c->piece_count > COUNT_MAX)
 		return refuse(c, "%zu patterns are more than an image may hold (%u).", c->piece_count, COUNT_MAX);
 	c->expressions = calloc(n, sizeof(*c->expressions));
-	c->lengths = calloc(n, sizeof(*c->lengths));
 	c->ids = calloc(n, sizeof(*c->ids));
 	c->flags = calloc(n, sizeof(*c->flags));
 	c->patterns = calloc(n, sizeof(*c->patterns));
 	c->refs = calloc(n, sizeof(*c->refs));
 	c->firsts = calloc(n, sizeof(*c->firsts));
-	if (!c->expressions || !c->lengths || !c->ids || !c->flags || !c->patterns || !c->refs || !c->firsts)
+	if (!c->expressions || !c->ids || !c->flags || !c->patterns || !c->refs || !c->firsts)
 		return refuse(c, "There is no memory for %zu patterns.", n);
 	return true;
+}
+
+struct expression {
+	char text[EXPRESSION_MAX];
+	size_t len;
+};
+
+static void append(struct expression *e, const char *text)
+{
+	size_t n = strlen(text);
+
+	assert(e->len + n < sizeof(e->text)); /* a key of 255 bytes and a predicate of LITERAL_MAX stay far below */
+	memcpy(e->text + e->len, text, n + 1);
+	e->len += n;
+}
+
+static void append_bytes(struct expression *e, const uint8_t *bytes, size_t len)
+{
+	char escaped[8];
+
+	for (size_t i = 0; i < len; i++) {
+		snprintf(escaped, sizeof(escaped), "\\x%02x", bytes[i]);
+		append(e, escaped);
+	}
+}
+
+/*
+ * Every word but the first has its dot before it; after a leading '#' the words that it took have their dots behind
+ * them. In normal form a '#' is followed by a word or by nothing, so those two forms are enough.
+ */
+static void topic_expression(struct expression *e, const uint8_t *pattern, size_t len)
+{
+	struct match_pattern t;
+	const uint8_t *word = NULL;
+	size_t word_len = 0;
+	enum match_token token;
+	bool first = true;
+
+	append(e, "\\A");
+	match_pattern_begin(&t, pattern, len);
+	while ((token = match_pattern_next(&t, &word, &word_len)) != TOKEN_END) {
+		if (token == TOKEN_HASH) {
+			append(e, first ? "(?:[^.]*\\.)*" : "(?:\\.[^.]*)*");
+			continue;
+		}
+		if (!first)
+			append(e, "\\.");
+		first = false;
+		if (token == TOKEN_STAR)
+			append(e, "[^.]*");
+		else
+			append_bytes(e, word, word_len);
+	}
+	append(e, "\\z");
 }
 
 static bool pattern_open(struct compiler *c, const struct piece *first)
 {
 	uint32_t id = c->pattern_count++;
 	size_t head = first->len, tail = 0;
+	struct expression e = {.len = 0};
 
-	if (c->kind == MATCH_HEADERS && head > LITERAL_MAX) {
-		tail = head - LITERAL_MAX;
-		head = LITERAL_MAX;
+	if (c->kind == MATCH_TOPIC) {
+		topic_expression(&e, first->bytes, first->len);
+	} else {
+		if (head > LITERAL_MAX) {
+			tail = head - LITERAL_MAX;
+			head = LITERAL_MAX;
+		}
+		append_bytes(&e, first->bytes, head);
 	}
 	if (tail > UINT32_MAX - c->tail_bytes)
 		return refuse(c, "The headers rules' values are larger together than an image may hold.");
 	c->firsts[id] = first;
-	c->expressions[id] = first->bytes;
-	c->lengths[id] = head;
+	free(c->expressions[id]);
+	c->expressions[id] = strdup(e.text);
+	if (!c->expressions[id])
+		return refuse(c, "There is no memory for an expression of %zu bytes.", e.len);
 	c->ids[id] = id;
 	/* A cut literal may hit at several places before its tail fits at one of them. */
-	c->flags[id] = c->kind == MATCH_TOPIC ? SCAN_FLAGS : tail ? 0 : HS_FLAG_SINGLEMATCH;
+	c->flags[id] = tail ? HS_FLAG_DOTALL : SCAN_FLAGS;
 	c->patterns[id] = (struct match_image_pattern){c->ref_count, 0, tail ? c->tail_bytes : 0, (uint32_t)tail};
 	c->tail_bytes += (uint32_t)tail;
 	return true;
@@ -325,6 +354,50 @@ static void rules_drop(struct compiler *c, const struct piece *pattern)
 
 enum outcome { OUTCOME_DONE, OUTCOME_RETRY, OUTCOME_FAILED };
 
+struct trial_hit {
+	uint32_t id;
+	bool hit;
+};
+
+static int HS_CDECL on_trial_hit(unsigned int id, unsigned long long from, unsigned long long to, unsigned int flags, void *ctx)
+{
+	struct trial_hit *t = ctx;
+
+	(void)from;
+	(void)to;
+	(void)flags;
+	t->hit = t->hit || id == t->id;
+	return t->hit; /* no need to scan on */
+}
+
+/*
+ * Every pattern must be found in itself before anybody relies on the database: Hyperscan has had defects in what it compiles.
+ * A pattern that is not found is dropped like a refused one.
+ */
+static enum outcome trial(struct compiler *c)
+{
+	enum outcome outcome = OUTCOME_DONE;
+	hs_scratch_t *scratch = NULL;
+
+	if (hs_alloc_scratch(c->hs, &scratch) != HS_SUCCESS) {
+		refuse(c, "There is no memory for Hyperscan's scratch.");
+		return OUTCOME_FAILED;
+	}
+	for (uint32_t id = 0; id < c->pattern_count; id++) {
+		const struct piece *p = c->firsts[id];
+		struct trial_hit t = {.id = id};
+		hs_error_t rc = hs_scan(c->hs, (const char *)p->bytes, (unsigned int)p->len, 0, scratch, on_trial_hit, &t);
+
+		if ((rc == HS_SUCCESS || rc == HS_SCAN_TERMINATED) && t.hit)
+			continue;
+		refuse(c, "Hyperscan does not find rule %u in its own pattern (result %d).", c->rules[p->rule].id, rc);
+		rules_drop(c, p);
+		outcome = OUTCOME_RETRY;
+	}
+	hs_free_scratch(scratch);
+	return outcome;
+}
+
 static enum outcome attempt(struct compiler *c)
 {
 	hs_compile_error_t *error = NULL;
@@ -335,13 +408,14 @@ static enum outcome attempt(struct compiler *c)
 		return OUTCOME_FAILED;
 	if (!c->pattern_count)
 		return OUTCOME_DONE;
-	if (c->kind == MATCH_TOPIC)
-		rc = hs_compile_multi(c->expressions, c->flags, c->ids, c->pattern_count, HS_MODE_BLOCK, NULL, &c->hs, &error);
-	else
-		rc = hs_compile_lit_multi(c->expressions, c->flags, c->ids, c->lengths, c->pattern_count, HS_MODE_BLOCK, NULL,
-					  &c->hs, &error);
+	if (c->hs)
+		hs_free_database(c->hs);
+	c->hs = NULL;
+	/* Not hs_compile_lit_multi(): in 5.4.0 its databases fail while scanning, with HS_UNKNOWN_ERROR (README). */
+	rc = hs_compile_multi((const char *const *)c->expressions, c->flags, c->ids, c->pattern_count, HS_MODE_BLOCK, NULL, &c->hs,
+			      &error);
 	if (rc == HS_SUCCESS)
-		return OUTCOME_DONE;
+		return trial(c);
 	if (error && error->expression >= 0 && (uint32_t)error->expression < c->pattern_count) {
 		rules_drop(c, c->firsts[error->expression]);
 		outcome = OUTCOME_RETRY;
@@ -453,8 +527,9 @@ static void compiler_fini(struct compiler *c)
 	free(c->needs);
 	free(c->index);
 	free(c->classes);
+	for (size_t i = 0; c->expressions && i < c->piece_count; i++)
+		free(c->expressions[i]);
 	free(c->expressions);
-	free(c->lengths);
 	free(c->ids);
 	free(c->flags);
 	free(c->patterns);

@@ -309,7 +309,7 @@ static void epoch_next(struct match_scratch *s)
 	s->epoch = 1;
 }
 
-void match_db_find(const struct match_set *s, const uint8_t *subject, size_t len, struct match_sink *sink)
+void match_db_find(struct match_set *s, const uint8_t *subject, size_t len, struct match_sink *sink)
 {
 	const struct match_db *db = s->db;
 	struct match_scratch *scratch = s->pool->scratch;
@@ -330,6 +330,6 @@ void match_db_find(const struct match_set *s, const uint8_t *subject, size_t len
 	assert(scratch && scratch->hs && scratch->rules_max >= db->header.rules && scratch->patterns_max >= db->header.patterns);
 	epoch_next(scratch);
 	rc = hs_scan(db->hs, (const char *)subject, (unsigned int)len, 0, scratch->hs, on_hit, &c);
-	assert(rc == HS_SUCCESS);
-	(void)rc;
+	if (rc != HS_SUCCESS)
+		s->scan_failures++;
 }

@@ -83,7 +83,8 @@ struct match_set {
 	struct match_db *db;
 	uint32_t idx, next_free;
 	uint32_t exact_count, overlay_count;
-	uint32_t tomb_count;  /* ids that the present database reports */
+	uint32_t tomb_count; /* ids that the present database reports */
+	uint64_t scan_failures;
 	uint32_t stale_count; /* tombstones of former databases, not looked at yet */
 	enum match_kind kind;
 	bool open;
@@ -176,6 +177,6 @@ enum match_kind match_db_kind(const struct match_db *db);
 size_t match_db_bytes(const struct match_db *db);
 bool match_db_has(const struct match_db *db, uint32_t id);
 /* Reports what the database matches but for ids of which the set keeps a record: those are local, or removed. */
-void match_db_find(const struct match_set *s, const uint8_t *subject, size_t len, struct match_sink *sink);
+void match_db_find(struct match_set *s, const uint8_t *subject, size_t len, struct match_sink *sink);
 
 #endif

@@ -70,6 +70,7 @@ struct match_set_info {
 	uint32_t rules, overlay_rules, exact_rules, db_rules;
 	uint64_t db_generation;
 	size_t db_bytes;
+	uint64_t scan_failures; /* scans that Hyperscan broke off with an error: their results may lack rules */
 };
 void match_set_info(const struct match_set *s, struct match_set_info *out);
 

@@ -250,5 +250,6 @@ void match_set_info(const struct match_set *s, struct match_set_info *out)
 				       .exact_rules = s->exact_count,
 				       .db_rules = (uint32_t)count,
 				       .db_generation = s->db ? match_db_generation(s->db) : 0,
-				       .db_bytes = s->db ? match_db_bytes(s->db) : 0};
+				       .db_bytes = s->db ? match_db_bytes(s->db) : 0,
+				       .scan_failures = s->scan_failures};
 }

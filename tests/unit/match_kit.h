@@ -221,6 +221,7 @@ static inline void kit_judge(struct kit_world *w, const uint8_t *subject, size_t
 		}
 	}
 	assert_int_equal(found, expected);
+	assert_int_equal(w->set->scan_failures, 0);
 }
 
 #endif
