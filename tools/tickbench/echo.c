@@ -1,5 +1,5 @@
 /* The floor of the path: 64-byte UDP datagrams to an echo, on the same open-loop schedule and into the same histogram.
- * Runs inside tickbench on the main thread, before the loads.
+ * Runs inside tickbench on the main thread, before each round of loads.
  * Specification: RFC 862 (echo protocol). */
 #include "tools/tickbench/clock.h"
 #include "tools/tickbench/report.h"
@@ -104,7 +104,7 @@ static void echo_loop(struct echo *e)
 		if (!e->busy)
 			wait_epoll(e, now_ns);
 		receive(e);
-		if (e->next == e->sched.total && e->r->received_count == e->r->sent_count)
+		if (e->next == e->sched.total && e->track.received_count == e->next)
 			break;
 		if (now_ns > end_ns + ECHO_DRAIN_NS)
 			break;
@@ -122,8 +122,8 @@ void tb_echo_run(const struct tb_load *load, const struct tb_endpoint *peer, str
 		e.sched.total = e.sched.warmup + load->duration_ns / TB_MS_NS * load->rate_per_s / 1000;
 		echo_loop(&e);
 		r->interrupted = tb_stop_signal != 0;
-		r->unsent_count = r->interrupted ? 0 : e.sched.total - e.next;
-		if (r->received_count == 0 && !r->interrupted)
+		r->unsent_count += r->interrupted ? 0 : e.sched.total - e.next;
+		if (e.track.received_count == 0 && !r->interrupted)
 			fail(r, TB_EXIT_UNAVAILABLE, "no echo came back from", peer->text, "is the echo service on?");
 		r->done = r->round_trip.count > 0;
 	}

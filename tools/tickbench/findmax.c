@@ -58,15 +58,15 @@ static bool try_rate(const struct tb_load *base, uint64_t rate, uint64_t limit_p
 	tb_load_run(&load, r);
 	t->rate_per_s = rate;
 	t->p99_ns = tb_hist_percentile(&r->all, 990000);
-	t->lateness_p99_ns = tb_hist_percentile(&r->lateness, 990000);
+	t->client_late_p99_ns = tb_hist_percentile(&r->client_late, 990000);
 	t->deliveries_per_s = r->deliveries_per_s;
 	t->lost_count = r->lost_count;
 	t->passed = r->status == TB_EXIT_OK && !r->interrupted && !r->gave_up && tb_result_clean(r) && t->p99_ns < limit_p99_ns &&
 		    r->all.count > 0;
 	if (base->progress)
-		fprintf(stderr, "%s %s: %llu ticks/s to %u subscribers: %s (p99 %.2f ms, sent late p99 %.2f ms)\n",
+		fprintf(stderr, "%s %s: %llu ticks/s to %u subscribers: %s (p99 %.2f ms, client late p99 %.2f ms)\n",
 			base->broker.text, tb_type_name(base->type), (unsigned long long)rate, base->subscribers,
-			t->passed ? "carried" : "not carried", (double)t->p99_ns / 1e6, (double)t->lateness_p99_ns / 1e6);
+			t->passed ? "carried" : "not carried", (double)t->p99_ns / 1e6, (double)t->client_late_p99_ns / 1e6);
 	/* The broker gets a moment to throw an aborted backlog away. */
 	nanosleep(&(struct timespec){.tv_nsec = (long)SETTLE_NS}, NULL);
 	return t->passed;
@@ -77,7 +77,8 @@ void tb_findmax_run(const struct tb_load *load, uint64_t limit_p99_ns, uint32_t 
 {
 	struct tb_bisect search;
 	struct tb_result trial;
-	bool more = true;
+	bool more = true, limited = false;
+	uint32_t trials = 0;
 
 	if (!tb_result_init(&trial)) {
 		best->status = TB_EXIT_OSERR;
@@ -86,18 +87,23 @@ void tb_findmax_run(const struct tb_load *load, uint64_t limit_p99_ns, uint32_t 
 		return;
 	}
 	tb_bisect_init(&search, load->rate_per_s, rate_max);
-	while (more && f->trial_count + tries <= TB_TRIALS_MAX) {
+	while (more && trials + tries <= TB_SEARCH_TRIALS_MAX && f->trial_count + tries <= TB_TRIALS_MAX) {
 		bool passed = false;
-		for (uint32_t i = 0; i < tries && !passed && trial.status == TB_EXIT_OK && !trial.interrupted; i++)
+		for (uint32_t i = 0; i < tries && !passed && trial.status == TB_EXIT_OK && !trial.interrupted; i++) {
 			passed = try_rate(load, search.rate, limit_p99_ns, f, &trial);
+			trials++;
+		}
 		if (trial.status != TB_EXIT_OK || trial.interrupted)
 			break;
 		if (passed && search.rate > f->best_rate_per_s) {
 			f->best_rate_per_s = search.rate;
 			f->best_deliveries_per_s = trial.deliveries_per_s;
 			swap_results(best, &trial);
+			f->client_limited = limited;
 		} else if (!passed) {
-			f->client_limited = f->trials[f->trial_count - 1].lateness_p99_ns > limit_p99_ns / 2;
+			limited = f->trials[f->trial_count - 1].client_late_p99_ns > limit_p99_ns / 2;
+			if (search.rate > f->best_rate_per_s)
+				f->client_limited = limited;
 		}
 		more = tb_bisect_next(&search, passed);
 	}

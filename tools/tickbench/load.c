@@ -36,6 +36,8 @@ struct run {
 	uint64_t progress_sent;
 	uint64_t progress_delivered;
 	struct tb_conn *failed;
+	uint64_t next_heartbeat_ns;
+	bool bound;            /* the exchange has bindings: it goes with the last of them */
 	_Atomic bool stop;     /* publish no more */
 	_Atomic bool over;     /* leave the loop */
 	_Atomic bool pub_lost; /* the publisher's connection has ended */
@@ -220,7 +222,10 @@ static void housekeep(struct loop *l, uint64_t now_ns)
 	}
 	if (!l->has_subs)
 		return;
-	for (uint32_t i = 0; i < run->load->subscribers; i++)
+	bool beat = now_ns >= run->next_heartbeat_ns;
+	if (beat)
+		run->next_heartbeat_ns = now_ns + TB_SECOND_NS;
+	for (uint32_t i = 0; beat && i < run->load->subscribers; i++)
 		if (!tb_conn_heartbeat(&run->subs[i].conn, now_ns))
 			connection_lost(run, &run->subs[i].conn);
 	if (tb_stop_signal && !run->stop_asked_ns) {
@@ -387,6 +392,18 @@ static void drive(struct run *run)
 
 /* ---- before and after ---- */
 
+/* Heartbeats while others are being set up; what the broker says meanwhile is read, so that its own count as heard. */
+static void keep_alive(struct run *run, uint32_t ready, uint64_t now_ns)
+{
+	run->next_heartbeat_ns = now_ns + TB_SECOND_NS;
+	tb_pub_read(&run->pub, now_ns);
+	tb_conn_heartbeat(&run->pub.conn, now_ns);
+	for (uint32_t i = 0; i <= ready; i++) {
+		tb_conn_fill(&run->subs[i].conn, now_ns);
+		tb_conn_heartbeat(&run->subs[i].conn, now_ns);
+	}
+}
+
 static bool set_up(struct run *run)
 {
 	const struct tb_load *load = run->load;
@@ -404,9 +421,11 @@ static bool set_up(struct run *run)
 		run->failed = &s->conn;
 		if (!tb_conn_open(&s->conn, &load->broker, &load->login) || !tb_topology_queue(s, load, run->exchange, i))
 			return false;
-		/* Setting up thousands may outlast a heartbeat interval of the first. */
-		for (uint32_t j = 0; i % 64 == 63 && j < i; j++)
-			tb_conn_heartbeat(&run->subs[j].conn, tb_now_ns());
+		run->bound = true;
+		/* Setting up thousands, or thousands of bindings, may outlast a heartbeat interval of the first. */
+		uint64_t now_ns = tb_now_ns();
+		if (now_ns >= run->next_heartbeat_ns)
+			keep_alive(run, i, now_ns);
 	}
 	run->failed = NULL;
 	run->pub.sched = (struct tb_sched){.rate_per_s = load->rate_per_s, .burst = load->burst};
@@ -414,6 +433,7 @@ static bool set_up(struct run *run)
 	run->pub.sched.total = run->pub.sched.warmup + load->duration_ns / TB_MS_NS * load->rate_per_s / 1000;
 	run->r->ticks_scheduled_count = run->pub.sched.total;
 	run->pub.lateness = &run->r->lateness;
+	run->pub.client_late = &run->r->client_late;
 	run->pub.confirm_ns = &run->r->confirm;
 	if (!tb_pub_init(&run->pub, load, run->exchange, run->pub.conn.frame_max) ||
 	    !tb_ticks_init(&run->ticks, run->pub.sched.total, TICK_SLOTS_MAX, load->subscribers)) {
@@ -429,6 +449,8 @@ static void take_down(struct run *run)
 
 	if (run->pub.tick_bytes && !tb_pub_at_border(&run->pub))
 		tb_conn_fail(&run->pub.conn, TB_EXIT_UNAVAILABLE, "stopped in the middle of a tick");
+	if (!run->bound && run->pub.conn.in)
+		tb_topology_remove(&run->pub.conn, run->exchange);
 	for (uint32_t i = 0; i < run->load->subscribers; i++)
 		tb_conn_begin_close(&run->subs[i].conn, tb_now_ns());
 	for (uint32_t i = 0; i < run->load->subscribers; i++) {
@@ -518,7 +540,7 @@ void tb_load_run(const struct tb_load *load, struct tb_result *r)
 
 static struct tb_hist *result_hists(struct tb_result *r, int i)
 {
-	struct tb_hist *all[] = {&r->all, &r->first, &r->median, &r->last, &r->lateness, &r->confirm};
+	struct tb_hist *all[] = {&r->all, &r->first, &r->median, &r->last, &r->lateness, &r->client_late, &r->confirm};
 
 	return i < (int)(sizeof(all) / sizeof(all[0])) ? all[i] : NULL;
 }
@@ -545,6 +567,7 @@ void tb_result_reset(struct tb_result *r)
 				  .median = r->median,
 				  .last = r->last,
 				  .lateness = r->lateness,
+				  .client_late = r->client_late,
 				  .confirm = r->confirm};
 
 	*r = fresh;

@@ -46,7 +46,8 @@ struct tb_result {
 	struct tb_hist first;
 	struct tb_hist median;
 	struct tb_hist last;
-	struct tb_hist lateness;
+	struct tb_hist lateness;    /* of sending, whatever the cause: a broker that does not read included */
+	struct tb_hist client_late; /* of rendering while the socket took everything: this client's own slowness */
 	struct tb_hist confirm;
 	char product[64];
 	char version[64];
@@ -105,7 +106,9 @@ struct tb_pub {
 	_Atomic uint64_t rendered; /* ticks; stored before the first byte leaves */
 	_Atomic uint64_t sent;     /* ticks whose last byte the kernel has taken */
 	uint64_t last_sent_ns;
+	bool blocked; /* the socket has not taken all that was rendered, or flow is stopped: lateness is the broker's doing */
 	struct tb_hist *lateness;
+	struct tb_hist *client_late;
 	struct tb_hist *confirm_ns;
 	struct tb_track confirms;
 	uint64_t nacked_count;
@@ -115,7 +118,8 @@ struct tb_pub {
 bool tb_pub_init(struct tb_pub *p, const struct tb_load *load, const char *exchange, uint32_t frame_max);
 void tb_pub_fini(struct tb_pub *p);
 
-/* Renders the ticks that are due into the stream, as far as it has room. Returns how many. */
+/* Renders the ticks that are due into the stream, as far as it has room, and records how late this is when the broker is not
+ * what held it up. Returns how many. */
 uint32_t tb_pub_fill(struct tb_pub *p, uint64_t now_ns);
 
 /* Accounts for bytes that the socket took in a call begun at call_ns; ticks completed by them are sent. */

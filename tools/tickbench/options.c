@@ -341,8 +341,8 @@ static int check_rest(struct parse *p)
 		return refuse(p, "--echo-only excludes --vs and --find-max.");
 	if ((p->has_p99 || p->has_tries) && !o->find_max)
 		return refuse(p, "--find-max-p99-ms and --find-max-tries need --find-max.");
-	if (o->find_max && (o->rounds > 1 || o->svg || o->hgrm || o->histogram))
-		return refuse(p, "--find-max runs many loads: --rounds, --svg, --hgrm and --histogram do not apply.");
+	if (o->find_max && (o->svg || o->hgrm || o->histogram))
+		return refuse(p, "--find-max runs many loads: --svg, --hgrm and --histogram do not apply.");
 	if (o->quiet && (o->histogram || o->load.progress))
 		return refuse(p, "--quiet contradicts --histogram and --progress.");
 	if (p->has_address && (p->host || p->port))

@@ -102,6 +102,8 @@ uint32_t tb_pub_fill(struct tb_pub *p, uint64_t now_ns)
 			if (p->stream.cap - p->stream.tail < p->tick_bytes)
 				break; /* the broker does not keep up: the tick stays due and keeps its intended time */
 		}
+		if (!p->blocked && seq >= p->sched.warmup)
+			tb_hist_record(p->client_late, now_ns - tb_sched_intended(&p->sched, seq));
 		render(p, seq++);
 		filled += p->tick_bytes;
 	}
@@ -130,6 +132,7 @@ int tb_pub_step(struct tb_pub *p, uint64_t now_ns, bool stopping)
 	if (tb_pub_at_border(p)) {
 		if (c->out.head < c->out.tail && !tb_conn_flush(c, now_ns))
 			return -1;
+		p->blocked |= c->out.head < c->out.tail || c->flow_stopped;
 		if (c->out.head < c->out.tail || c->flow_stopped || stopping)
 			return 0;
 	}
@@ -138,15 +141,19 @@ int tb_pub_step(struct tb_pub *p, uint64_t now_ns, bool stopping)
 	size_t length = p->stream.tail - p->stream.head;
 	if (stopping) /* only the tick that was begun */
 		length = p->tick_bytes - p->stream_sent_bytes % p->tick_bytes;
-	if (length == 0)
+	if (length == 0) {
+		p->blocked = false;
 		return 0;
+	}
 	ssize_t n = send(c->fd, p->stream.bytes + p->stream.head, length, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (n < 0) {
+		p->blocked = true;
 		if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
 			return 0;
 		tb_conn_fail(c, TB_EXIT_UNAVAILABLE, "lost the publisher's connection while sending: %s", strerror(errno));
 		return -1;
 	}
+	p->blocked = (size_t)n < length;
 	p->stream.head += (size_t)n;
 	if (p->stream.head == p->stream.tail)
 		p->stream.head = p->stream.tail = 0;

@@ -56,7 +56,7 @@ void tb_report_svg(const struct tb_report *r, FILE *out);
 /* An ASCII drawing of a histogram, rows in steps of a quarter of an octave. */
 void tb_draw_histogram(const struct tb_hist *h, FILE *out);
 
-/* Measures the UDP echo: same schedule, same histogram. Blocks until done. */
+/* Measures the UDP echo: same schedule, same kind of histogram; adds to what r holds. Blocks until done. */
 void tb_echo_run(const struct tb_load *load, const struct tb_endpoint *peer, struct tb_echo_result *r);
 
 #endif

@@ -131,7 +131,7 @@ static void put_findmax(struct json *j, const struct tb_findmax *f, uint64_t lim
 		put_count(j, "rate_ticks_per_s", t->rate_per_s);
 		put_bool(j, "carried", t->passed);
 		put_count(j, "p99_ns", t->p99_ns);
-		put_count(j, "send_lateness_p99_ns", t->lateness_p99_ns);
+		put_count(j, "client_lateness_p99_ns", t->client_late_p99_ns);
 		put_real(j, "deliveries_per_s", t->deliveries_per_s);
 		put_count(j, "lost_count", t->lost_count);
 		close_block(j, '}');
@@ -183,6 +183,7 @@ static void put_entry(struct json *j, const struct tb_report *rep, const struct 
 	put_hist(j, "last", &r->last);
 	close_block(j, '}');
 	put_hist(j, "send_lateness_ns", &r->lateness);
+	put_hist(j, "client_lateness_ns", &r->client_late);
 	if (e->load.confirm)
 		put_hist(j, "confirm_ns", &r->confirm);
 	put_counts(j, r);

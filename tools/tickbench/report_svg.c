@@ -146,7 +146,7 @@ static void put_y_axis(const struct plot *p)
 {
 	for (double decade = p->low_ns; decade <= p->high_ns * 1.01; decade *= 10) {
 		double y = at_y(p, decade);
-		const char *unit = decade >= 1e9 ? "s" : decade >= 1e6 ? "ms" : decade >= 1e3 ? "us" : "ns";
+		const char *unit = decade >= 1e9 ? "s" : decade >= 1e6 ? "ms" : decade >= 1e3 ? "&#181;s" : "ns";
 		double shown = decade >= 1e9 ? decade / 1e9 : decade >= 1e6 ? decade / 1e6 : decade >= 1e3 ? decade / 1e3 : decade;
 		fprintf(p->out, "<line class=\"grid\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>\n", LEFT, WIDTH - RIGHT, y, y);
 		fprintf(p->out, "<text class=\"dim\" text-anchor=\"end\" x=\"%d\" y=\"%.1f\">%.0f %s</text>\n", LEFT - 8, y + 4,
@@ -187,8 +187,8 @@ static void put_legend(const struct plot *p, int i)
 		y - 4, y - 4, s->dash[0] ? " stroke-dasharray=\"" : "", s->dash, s->dash[0] ? "\"" : "");
 	fprintf(p->out, "<text class=\"ink\" x=\"%d\" y=\"%d\">", LEFT + 46, y);
 	put_escaped(p->out, s->label);
-	fprintf(p->out, "<tspan class=\"dim\">  p50 %.1f us, p99 %.1f us, %llu samples</tspan></text>\n", p50_us, p99_us,
-		(unsigned long long)s->hist->count);
+	fprintf(p->out, "<tspan class=\"dim\" dx=\"14\">p50 %.1f &#181;s, p99 %.1f &#181;s, %llu samples</tspan></text>\n", p50_us,
+		p99_us, (unsigned long long)s->hist->count);
 }
 
 void tb_report_svg(const struct tb_report *rep, FILE *out)

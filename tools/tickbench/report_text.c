@@ -152,7 +152,8 @@ static bool print_latencies(FILE *out, const struct tb_entry *e)
 	}
 	if (e->load.confirm)
 		marked |= print_row(out, "tick to confirm", &r->confirm);
-	marked |= print_row(out, "sent late by this client", &r->lateness);
+	marked |= print_row(out, "sent late, any cause", &r->lateness);
+	marked |= print_row(out, "  this client's own doing", &r->client_late);
 	return marked;
 }
 
@@ -162,14 +163,14 @@ static void print_findmax(FILE *out, const struct tb_entry *e)
 
 	for (uint32_t i = 0; i < f->trial_count; i++) {
 		const struct tb_trial *t = &f->trials[i];
-		fprintf(out, "  %10llu ticks/s  %-11s p99 %10.3f ms  sent late p99 %10.3f ms  %.0f deliveries/s\n",
+		fprintf(out, "  %10llu ticks/s  %-11s p99 %10.3f ms  client late p99 %10.3f ms  %.0f deliveries/s\n",
 			(unsigned long long)t->rate_per_s, t->passed ? "carried" : "not carried", (double)t->p99_ns / 1e6,
-			(double)t->lateness_p99_ns / 1e6, t->deliveries_per_s);
+			(double)t->client_late_p99_ns / 1e6, t->deliveries_per_s);
 	}
 	fprintf(out, "  highest rate carried: %llu ticks/s = %.0f deliveries/s\n", (unsigned long long)f->best_rate_per_s,
 		f->best_deliveries_per_s);
 	if (f->client_limited)
-		fprintf(out, "  the first rate not carried also left this client late: the broker may carry more\n");
+		fprintf(out, "  at the lowest rate not carried this client was itself late: the broker may carry more\n");
 }
 
 static double ratio(uint64_t over, uint64_t under)
@@ -244,6 +245,8 @@ void tb_report_text(const struct tb_report *rep, FILE *out)
 
 	for (uint32_t i = 0; i < rep->entry_count; i++) {
 		const struct tb_entry *e = rep->entries[i];
+		if (e->result.ticks_scheduled_count == 0 && !rep->options->find_max)
+			continue; /* it never began; why is said when leaving */
 		print_title(out, rep, e);
 		if (rep->options->find_max)
 			print_findmax(out, e);

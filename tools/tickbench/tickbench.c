@@ -85,13 +85,22 @@ static bool may_go_on(const struct tb_entry *e)
 	return e->result.status == TB_EXIT_OK && !e->result.interrupted && !tb_stop_signal;
 }
 
-/* The brokers alternate within each round, so that a noisy minute hits both. */
+static bool run_echo(struct tb_report *rep)
+{
+	tb_echo_run(&rep->options->load, &rep->options->echo, &rep->echo);
+	return rep->echo.status == TB_EXIT_OK && !rep->echo.interrupted;
+}
+
+/* Echo and brokers alternate within each round, so that a noisy minute hits all of them. */
 static void run_type(struct tb_report *rep, enum tb_type type)
 {
 	const struct tb_options *o = rep->options;
+	bool echo = o->has_echo && rep->entry_count == 0;
 	struct tb_entry *a = add_entry(rep, 'A', type), *b = o->has_vs ? add_entry(rep, 'B', type) : NULL;
 
 	for (uint32_t round = 0; round < o->rounds; round++) {
+		if (echo && !run_echo(rep))
+			return;
 		run_entry(o, a, round);
 		if (!may_go_on(a))
 			return;
@@ -106,17 +115,17 @@ static void run_all(struct tb_report *rep)
 {
 	const struct tb_options *o = rep->options;
 
-	if (o->has_echo) {
-		tb_echo_run(&o->load, &o->echo, &rep->echo);
-		if (rep->echo.status != TB_EXIT_OK || rep->echo.interrupted)
+	for (uint32_t round = 0; o->echo_only && round < o->rounds; round++)
+		if (!run_echo(rep))
 			return;
-	}
 	if (o->echo_only)
 		return;
 	for (int t = 0; t < TB_TYPE_COUNT; t++) {
 		if (!o->all_types && (enum tb_type)t != o->load.type)
 			continue;
 		run_type(rep, (enum tb_type)t);
+		if (rep->echo.status != TB_EXIT_OK || rep->echo.interrupted)
+			return;
 		for (uint32_t i = 0; i < rep->entry_count; i++)
 			if (!may_go_on(rep->entries[i]))
 				return;
