@@ -251,7 +251,6 @@ struct amqp_conn {
 	bool request_unsent; /* the ring had no room, or control is away: asked again */
 	uint16_t op_failed_code; /* an operation with our token failed in the FIB */
 	bool stalled;	    /* input is paused for lack of message memory or because of unsent bytes; retried */
-	uint32_t stalled_next;
 	bool eof;
 	uint32_t parked_count; /* parked consumers of all its channels */
 	/* A content header of so many octets was due that its frame-max forbids: closed with 501 by amqp_drain(), where nothing iterates. */
@@ -268,7 +267,6 @@ struct amqp_conn {
 	uint16_t peer_port, local_port;
 	uint64_t accepted_ns, last_recv_ns, last_send_ns, connected_at_s, close_deadline_ns;
 	uint64_t recv_oct, recv_cnt, send_oct, send_cnt;
-	uint32_t timer_next;
 
 	/* ---- added by the front ---- */
 	bool reset_due;	/* a reply found no room: reset at the next safe point by the front, see amqp_conn_reset_later() */
@@ -282,6 +280,7 @@ struct amqp_conn {
 	uint8_t body_octet;
 	uint16_t frame_channel;
 	uint32_t frame_left; /* octets of the payload not yet handed over */
+	uint8_t small[96];   /* joins short frames: an ack gets through when the pool is exhausted */
 	struct amqp_span current; /* payload of the method in dispatch */
 	uint16_t current_channel;
 	uint32_t wait_count;	     /* queue.delete: messages that were ready when control was asked */
@@ -364,12 +363,21 @@ struct amqp_broker {
 	uint32_t oversize_count; /* connections with oversize_header_bytes set */
 	uint32_t forget_count, forget_idx; /* exchanges with `forgetting` set */
 	uint32_t confirm_first; /* channels with confirms to send */
-	uint32_t stalled_first; /* connections whose input is paused */
 	uint32_t dump_phase, dump_idx;
 	uint32_t timer_idx; /* connection that the timer step looks at next */
 	struct match_db **dropped_db; /* for amqp_dropped_db() */
 	uint32_t dropped_db_count, dropped_db_max;
 	uint64_t message_refs, lent_refs; /* over all messages; of these, held by the transport until amqp_release() */
+
+	/* ---- added by the front ---- */
+	uint32_t token_seq;
+	uint64_t attached_ns;
+	bool resync;   /* control came back: requests wait until the dump is told */
+	bool flushing; /* older requests are being put: amqp_request() lets them pass */
+	uint64_t timer_ns;
+	struct amqp_idx_ring stalled, asking, gone, resets; /* connections */
+	struct amqp_op_failure *op_failures;
+	uint32_t op_failures_head, op_failures_count;
 
 	uint64_t counters[AMQP_CNT_COUNT];
 };

@@ -29,11 +29,11 @@ enum amqp_method_key {
 #undef AMQP_METHOD
 };
 
-#define AMQP_FRAME_METHOD    1u
-#define AMQP_FRAME_HEADER    2u
-#define AMQP_FRAME_BODY	     3u
-#define AMQP_FRAME_HEARTBEAT 8u
-#define AMQP_FRAME_END	     0xceu
+#define AMQP_FRAME_METHOD     1u
+#define AMQP_FRAME_HEADER     2u
+#define AMQP_FRAME_BODY       3u
+#define AMQP_FRAME_HEARTBEAT  8u
+#define AMQP_FRAME_END        0xceu
 #define AMQP_FRAME_HEAD_BYTES 7u
 #define AMQP_FRAME_MIN_SIZE   4096u /* frame-max may not be lower; the limit before connection.open */
 
