@@ -86,16 +86,14 @@ static struct ctl_image *insert(struct ctl_arena *a, uint32_t i, const struct ct
 	return &a->images[i];
 }
 
-static void adopt(struct ctl_arena *a, const struct list_entry *e)
+struct ctl_image *ctl_arena_claim(struct ctl_arena *a, const struct ctl_image *img)
 {
-	struct ctl_image img = {e->offset, e->bytes, e->generation, e->exchange_id, true};
-	uint32_t i = place_of(a, e->offset);
+	uint32_t i = place_of(a, img->offset);
 
-	if (e->check != check_of(e) || e->bytes == 0 || e->bytes > a->bytes || e->offset % CTL_ARENA_ALIGN != 0 ||
-	    e->offset < CTL_ARENA_LIST_BYTES)
-		return;
-	if (fits_at(a, i, e->offset, round_up(e->bytes)))
-		insert(a, i, &img);
+	if (a->count >= a->max || img->bytes == 0 || img->bytes > a->bytes || img->offset % CTL_ARENA_ALIGN != 0 ||
+	    img->offset < CTL_ARENA_LIST_BYTES || !fits_at(a, i, img->offset, round_up(img->bytes)))
+		return NULL;
+	return insert(a, i, img);
 }
 
 void ctl_arena_attach(struct ctl_arena *a, uint8_t *base, uint64_t bytes)
@@ -115,7 +113,9 @@ void ctl_arena_attach(struct ctl_arena *a, uint8_t *base, uint64_t bytes)
 			struct list_entry e;
 
 			memcpy(&e, &l->entry[i], sizeof e);
-			adopt(a, &e);
+			if (e.check == check_of(&e))
+				ctl_arena_claim(a,
+						&(struct ctl_image){e.offset, e.bytes, e.generation, e.exchange_id, true, false});
 		}
 	write_list(a);
 }
@@ -128,7 +128,7 @@ void ctl_arena_detach(struct ctl_arena *a)
 
 struct ctl_image *ctl_arena_take(struct ctl_arena *a, uint64_t bytes, uint32_t exchange_id, uint64_t generation)
 {
-	struct ctl_image img = {CTL_ARENA_LIST_BYTES, bytes, generation, exchange_id, false}, *made;
+	struct ctl_image img = {CTL_ARENA_LIST_BYTES, bytes, generation, exchange_id, false, false}, *made;
 	uint32_t i = 0;
 
 	if (a->count >= a->max || bytes == 0 || bytes > a->bytes)

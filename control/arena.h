@@ -18,7 +18,8 @@
 struct ctl_image {
 	uint64_t offset, bytes, generation; /* offset: into the arena */
 	uint32_t exchange_id;
-	bool adopted; /* found in the list at attach: a former control published it */
+	bool adopted; /* a former control published it */
+	bool taken;   /* the dataplane has told that it reads it */
 };
 struct ctl_arena {
 	uint8_t *base; /* NULL: no dataplane */
@@ -35,6 +36,8 @@ void ctl_arena_attach(struct ctl_arena *a, uint8_t *base, uint64_t bytes);
 void ctl_arena_detach(struct ctl_arena *a);
 /* First fit. NULL: no room, or the list is full. The entry moves with the next call. */
 struct ctl_image *ctl_arena_take(struct ctl_arena *a, uint64_t bytes, uint32_t exchange_id, uint64_t generation);
+/* That very place, which the dataplane says it reads. NULL: it cannot be. */
+struct ctl_image *ctl_arena_claim(struct ctl_arena *a, const struct ctl_image *img);
 /* False: nothing begins there. */
 bool ctl_arena_free(struct ctl_arena *a, uint64_t offset);
 struct ctl_image *ctl_arena_find(struct ctl_arena *a, uint64_t offset);
