@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 """The software lab's own manners: labs side by side, every port, refusals with a cause and a cure, nothing left behind."""
 
-import ctypes
 import json
 import os
 import pathlib
@@ -14,7 +13,7 @@ import time
 import labs
 import tap
 import wire
-from labs import BROKER, Lab, lab
+from labs import Lab, lab
 from tap import equal, test, until
 
 PR_SET_CHILD_SUBREAPER = 36
