@@ -1,0 +1,142 @@
+/*
+ * back.h - the seams between the files of the AMQP machine's back half: queues, consumers, settlement, delivery, definitions.
+ *
+ * Owns: nothing; who implements what is said below.
+ * Core: the worker.
+ * Spec: AMQP 0-9-1 class basic.
+ */
+#ifndef TICKWIRE_AMQP_BACK_H
+#define TICKWIRE_AMQP_BACK_H
+
+#include "amqp/wire.h"
+
+/* ---- queue.c: entries, the ready list, bounds, work lists ---- */
+
+static inline uint32_t amqp_entries_free_count(const struct amqp_broker *b)
+{
+	return b->limits.entries_max - b->entries_count;
+}
+/* An entry that holds `m`, with the queue's next position; on no list yet. AMQP_NONE: the pool is exhausted. */
+uint32_t amqp_entry_new(struct amqp_broker *b, struct amqp_queue *q, struct amqp_msg *m);
+void amqp_entry_free(struct amqp_broker *b, uint32_t idx);
+void amqp_queue_append(struct amqp_broker *b, struct amqp_queue *q, uint32_t entry);
+/* Takes the head off the ready list; the caller owns the entry. AMQP_NONE: empty. */
+uint32_t amqp_queue_take_head(struct amqp_broker *b, struct amqp_queue *q);
+/* Back between its neighbours, marked redelivered; the queue's bounds hold afterwards too. */
+void amqp_queue_requeue(struct amqp_broker *b, struct amqp_queue *q, uint32_t entry);
+static inline bool amqp_queue_would_overflow(const struct amqp_queue *q, uint32_t body_bytes)
+{
+	return q->ready_count >= q->max_length || q->ready_bytes + body_bytes > q->max_length_bytes;
+}
+/* Appends a message that nobody took, dropping heads as the bounds ask. False: it was dropped itself. */
+bool amqp_queue_enqueue(struct amqp_broker *b, struct amqp_queue *q, struct amqp_msg *m);
+/* Ready messages leave at once; their memory is given back now or, when they are many, by amqp_garbage_step(). */
+void amqp_queue_drop_ready(struct amqp_broker *b, struct amqp_queue *q);
+bool amqp_garbage_step(struct amqp_broker *b, uint32_t budget); /* true: more to do */
+/* Puts it on b->drain when it has ready messages and a consumer in its ring. */
+void amqp_queue_drain_later(struct amqp_broker *b, struct amqp_queue *q);
+/* Tells control, now or when its ring has room, that the last consumer of an auto-delete queue went. */
+void amqp_queue_unused(struct amqp_broker *b, struct amqp_queue *q);
+void amqp_unused_step(struct amqp_broker *b);
+/* The queue that a method names ("" is the one declared last on the channel). NULL: *verdict is what to return. */
+struct amqp_queue *amqp_queue_of_method(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_span name, uint16_t class_id,
+					uint16_t method_id, enum amqp_verdict *verdict);
+
+/* ---- consumer.c ---- */
+
+/* The consumer to serve now, parking those without credit. NULL: none is ready. */
+struct amqp_consumer *amqp_queue_ready_consumer(struct amqp_broker *b, struct amqp_queue *q);
+void amqp_consumer_park(struct amqp_broker *b, struct amqp_consumer *c);
+void amqp_consumer_unpark(struct amqp_broker *b, struct amqp_consumer *c);
+void amqp_channel_unpark(struct amqp_broker *b, struct amqp_channel *ch);
+void amqp_consumer_remove(struct amqp_broker *b, struct amqp_consumer *c);
+/* The queue is being deleted: its consumers go, and clients that asked for it get basic.cancel. */
+void amqp_queue_cancel_consumers(struct amqp_broker *b, struct amqp_queue *q);
+enum amqp_verdict amqp_on_consume(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args);
+enum amqp_verdict amqp_on_cancel(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args);
+enum amqp_verdict amqp_on_qos(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args);
+
+/* ---- settle.c: the ring of unacknowledged deliveries ---- */
+
+bool amqp_unacked_room(struct amqp_broker *b, struct amqp_channel *ch); /* for one more; grows or compacts the ring */
+/* The entry becomes unacknowledged; `consumer` is its index or AMQP_CONSUMER_GET. */
+void amqp_unacked_push(struct amqp_broker *b, struct amqp_channel *ch, uint64_t tag, uint32_t entry, uint32_t consumer);
+void amqp_unacked_orphan(struct amqp_channel *ch); /* its consumers are about to go, all of them */
+void amqp_unacked_forget_consumer(struct amqp_broker *b, struct amqp_consumer *c);
+void amqp_unacked_requeue_all(struct amqp_broker *b, struct amqp_channel *ch);
+enum amqp_verdict amqp_on_ack(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args);
+enum amqp_verdict amqp_on_nack(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args);
+enum amqp_verdict amqp_on_reject(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args);
+enum amqp_verdict amqp_on_recover(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args, bool reply);
+
+/* ---- props.c: the content header ---- */
+
+struct amqp_props {
+	uint16_t flags;
+	uint8_t delivery_mode;
+	struct amqp_span headers, expiration, user_id; /* ptr NULL: absent */
+};
+/* Errors: 0 is success, else a reply code and a sentence. */
+uint16_t amqp_props_read(struct amqp_span header, struct amqp_props *out, const char **why);
+struct amqp_span amqp_msg_headers(const struct amqp_msg *m); /* the headers table; empty when there is none */
+
+/* ---- deliver.c ---- */
+
+enum amqp_sent {
+	AMQP_SENT,
+	AMQP_NO_ROOM, /* nothing was written: the transport, the entries or the ring had no room; try again later */
+	AMQP_REFUSED  /* not to this connection, and nothing more: it is doomed, or its frame-max forbids the content header */
+};
+/* Method frame of `head_bytes` (complete but for what the template gives from offset `from` on), content header and body. */
+enum amqp_sent amqp_send_content(struct amqp_conn *c, uint16_t channel, const uint8_t *head, uint32_t head_bytes,
+				 struct amqp_msg *m, uint32_t from);
+/* To every queue of the route. True: a queue with reject-publish refused it. */
+bool amqp_deliver_route(struct amqp_broker *b, const struct amqp_route *r, struct amqp_msg *m);
+/* True when every queue of the route can take a message now without running out of entries. */
+bool amqp_route_has_room(struct amqp_broker *b, const struct amqp_route *r, const struct amqp_msg *m);
+
+/* ---- confirm.c ---- */
+
+void amqp_confirm_later(struct amqp_broker *b, struct amqp_channel *ch);
+/* The publish numbered ch->publish_seq is refused; what was accepted before it is acknowledged first. */
+void amqp_confirm_nack(struct amqp_conn *c, struct amqp_channel *ch);
+void amqp_confirm_forget(struct amqp_broker *b, struct amqp_channel *ch);
+
+/* ---- route.c ---- */
+
+bool amqp_set_open(struct amqp_broker *b, struct amqp_exchange *x); /* the matcher's set that its type needs; false: none is free */
+bool amqp_set_may_close(const struct amqp_broker *b,
+			const struct amqp_exchange *x); /* false: nobody fetched the dropped databases */
+void amqp_set_close(struct amqp_broker *b, struct amqp_exchange *x);
+/* The rule's pattern, in the matcher. 0, or a reply code and a sentence. */
+uint16_t amqp_set_add_rule(struct amqp_exchange *x, uint32_t rule_id, struct amqp_span key, const char **why);
+void amqp_set_remove_rule(struct amqp_exchange *x, uint32_t rule_id);
+void amqp_forget_step(struct amqp_broker *b);
+size_t amqp_route_bytes(const struct amqp_limits *l);
+bool amqp_route_init(struct amqp_broker *b, void *mem, const char **err);
+void amqp_routes_flush(struct amqp_broker *b);
+
+static inline struct amqp_rule *amqp_rule_find(const struct amqp_broker *b, uint32_t exchange, uint32_t rule_id)
+{
+	/* Ids are control's, not a client's: a multiplication spreads them well enough. */
+	uint64_t h = ((uint64_t)exchange << 32 | rule_id) * 0x9e3779b97f4a7c15u;
+	uint32_t i = b->rule_hash[(h >> 32) & b->rule_hash_mask];
+
+	while (i != AMQP_NONE && (b->rules[i].exchange != exchange || b->rules[i].rule_id != rule_id))
+		i = b->rules[i].hash_next;
+	return i == AMQP_NONE ? NULL : &b->rules[i];
+}
+static inline uint32_t *amqp_rule_bucket(const struct amqp_broker *b, uint32_t exchange, uint32_t rule_id)
+{
+	uint64_t h = ((uint64_t)exchange << 32 | rule_id) * 0x9e3779b97f4a7c15u;
+
+	return &b->rule_hash[(h >> 32) & b->rule_hash_mask];
+}
+
+static inline bool amqp_span_equal(struct amqp_span a, struct amqp_span b)
+{
+	return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
+}
+#define AMQP_SPAN_ARGS(s) (int)(s).len, (const char *)(s).ptr
+
+#endif

@@ -1,0 +1,240 @@
+/*
+ * settle.c - unacknowledged deliveries: the ring of a channel, and ack, nack, reject and recover.
+ *
+ * Owns: every channel's ring, in blocks of the message pool.
+ * Core: the worker.
+ * Spec: AMQP 0-9-1 sections 1.8.3.13-1.8.3.16, RabbitMQ's basic.nack. Spec says recover with requeue=0 redelivers to the
+ * original recipient / we do as RabbitMQ: 540.
+ */
+#include <assert.h>
+
+#include "amqp/back.h"
+
+static struct amqp_unacked *at(const struct amqp_channel *ch, uint32_t i)
+{
+	return &ch->unacked[(ch->unacked_head + i) & (ch->unacked_cap - 1)];
+}
+
+/* Closes the gaps that settled deliveries left behind one that is never acknowledged. */
+static void compact(struct amqp_channel *ch)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < ch->unacked_len; i++)
+		if (at(ch, i)->entry != AMQP_NONE)
+			*at(ch, kept++) = *at(ch, i);
+	ch->unacked_len = kept;
+}
+
+static bool grow(struct amqp_broker *b, struct amqp_channel *ch)
+{
+	uint32_t cap = ch->unacked_cap != 0 ? ch->unacked_cap * 2 : 16;
+	struct amqp_unacked *ring;
+
+	if (cap > UINT32_MAX / 2 / sizeof *ring)
+		return false;
+	ring = amqp_pool_alloc(b->pool, cap * sizeof *ring);
+	if (ring == NULL)
+		return false;
+	for (uint32_t i = 0; i < ch->unacked_len; i++)
+		ring[i] = *at(ch, i);
+	if (ch->unacked != NULL)
+		amqp_pool_free(b->pool, ch->unacked);
+	ch->unacked = ring;
+	ch->unacked_cap = cap;
+	ch->unacked_head = 0;
+	return true;
+}
+
+bool amqp_unacked_room(struct amqp_broker *b, struct amqp_channel *ch)
+{
+	if (ch->unacked_len < ch->unacked_cap)
+		return true;
+	if (ch->unacked_cap != 0 && ch->unacked_count <= ch->unacked_cap / 2) {
+		compact(ch);
+		return true;
+	}
+	return grow(b, ch);
+}
+
+void amqp_unacked_push(struct amqp_broker *b, struct amqp_channel *ch, uint64_t tag, uint32_t entry, uint32_t consumer)
+{
+	struct amqp_entry *e = &b->entries[entry];
+	struct amqp_queue *q = &b->queues[e->queue];
+
+	assert(ch->unacked_len < ch->unacked_cap);
+	e->queue_generation = q->generation;
+	q->unacked_count++;
+	q->unacked_bytes += e->msg->body_bytes;
+	*at(ch, ch->unacked_len++) = (struct amqp_unacked){.tag = tag, .entry = entry, .consumer = consumer};
+	ch->unacked_count++;
+	if (consumer == AMQP_CONSUMER_GET)
+		return;
+	ch->unacked_consumed++;
+	b->consumers[consumer].unacked_count++;
+}
+
+void amqp_unacked_orphan(struct amqp_channel *ch)
+{
+	for (uint32_t i = 0; i < ch->unacked_len; i++)
+		if (at(ch, i)->consumer != AMQP_CONSUMER_GET)
+			at(ch, i)->consumer = AMQP_CONSUMER_GONE;
+}
+
+void amqp_unacked_forget_consumer(struct amqp_broker *b, struct amqp_consumer *c)
+{
+	struct amqp_channel *ch = &b->channels[c->channel];
+	uint32_t idx = (uint32_t)(c - b->consumers);
+
+	for (uint32_t i = 0; c->unacked_count > 0 && i < ch->unacked_len; i++) {
+		if (at(ch, i)->entry == AMQP_NONE || at(ch, i)->consumer != idx)
+			continue;
+		at(ch, i)->consumer = AMQP_CONSUMER_GONE;
+		c->unacked_count--;
+	}
+	assert(c->unacked_count == 0);
+}
+
+enum outcome { ACKED, DROPPED, REQUEUED };
+
+/* One delivery is settled: its slot empties, its consumer has credit again, its entry is freed or goes back. */
+static void settle(struct amqp_broker *b, struct amqp_channel *ch, struct amqp_unacked *u, enum outcome how)
+{
+	struct amqp_entry *e = &b->entries[u->entry];
+	struct amqp_queue *q = &b->queues[e->queue];
+	uint32_t entry = u->entry;
+	bool alive = q->in_use && q->generation == e->queue_generation;
+
+	ch->unacked_count--;
+	if (u->consumer != AMQP_CONSUMER_GET)
+		ch->unacked_consumed--;
+	if (u->consumer < b->limits.consumers_max) {
+		b->consumers[u->consumer].unacked_count--;
+		amqp_consumer_unpark(b, &b->consumers[u->consumer]);
+	}
+	u->entry = AMQP_NONE;
+	if (alive) {
+		q->unacked_count--;
+		q->unacked_bytes -= e->msg->body_bytes;
+	}
+	if (how == ACKED) {
+		ch->acks++;
+		AMQP_COUNT(b, acks);
+		if (alive)
+			q->acked++;
+	} else {
+		AMQP_COUNT_N(b, rejects_dropped, how == DROPPED);
+		AMQP_COUNT_N(b, requeues, how == REQUEUED);
+	}
+	if (how == REQUEUED && alive)
+		amqp_queue_requeue(b, q, entry);
+	else
+		amqp_entry_free(b, entry);
+}
+
+static void pop_settled(struct amqp_channel *ch)
+{
+	while (ch->unacked_len > 0 && at(ch, 0)->entry == AMQP_NONE) {
+		ch->unacked_head = (ch->unacked_head + 1) & (ch->unacked_cap - 1);
+		ch->unacked_len--;
+	}
+}
+
+/* Position of an unsettled tag; AMQP_NONE: there is none. Tags grow along the ring. */
+static uint32_t find(const struct amqp_channel *ch, uint64_t tag)
+{
+	uint32_t low = 0, high = ch->unacked_len;
+
+	while (low < high) {
+		uint32_t mid = low + (high - low) / 2;
+
+		if (at(ch, mid)->tag < tag)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low < ch->unacked_len && at(ch, low)->tag == tag && at(ch, low)->entry != AMQP_NONE ? low : AMQP_NONE;
+}
+
+/* Newest first, so that what is requeued finds its place at once (see amqp_queue_requeue). */
+static void settle_range(struct amqp_broker *b, struct amqp_channel *ch, uint32_t first, uint32_t last, enum outcome how)
+{
+	bool was_full = ch->prefetch_channel != 0 && ch->unacked_consumed >= ch->prefetch_channel;
+
+	for (uint32_t i = last + 1; i-- > first;)
+		if (at(ch, i)->entry != AMQP_NONE)
+			settle(b, ch, at(ch, i), how);
+	pop_settled(ch);
+	if (was_full && ch->unacked_consumed < ch->prefetch_channel)
+		amqp_channel_unpark(b, ch);
+}
+
+void amqp_unacked_requeue_all(struct amqp_broker *b, struct amqp_channel *ch)
+{
+	if (ch->unacked_len > 0)
+		settle_range(b, ch, 0, ch->unacked_len - 1, REQUEUED);
+}
+
+static enum amqp_verdict settle_tag(struct amqp_conn *c, struct amqp_channel *ch, uint64_t tag, bool multiple, enum outcome how,
+				    uint16_t method_id)
+{
+	uint32_t i;
+
+	if (tag == 0 && multiple) {
+		if (ch->unacked_len > 0)
+			settle_range(c->b, ch, 0, ch->unacked_len - 1, how);
+		return AMQP_DONE;
+	}
+	i = find(ch, tag);
+	if (i == AMQP_NONE)
+		return amqp_channel_error(c, ch->number, 406, 60, method_id, "unknown delivery tag %llu", (unsigned long long)tag);
+	settle_range(c->b, ch, multiple ? 0 : i, i, how);
+	return AMQP_DONE;
+}
+
+enum amqp_verdict amqp_on_ack(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args)
+{
+	uint64_t tag = amqp_read_u64(args);
+	bool multiple = amqp_read_u8(args) & 1;
+
+	if (args->bad)
+		return amqp_conn_error(c, 501, 60, 80, "the arguments are cut short");
+	return settle_tag(c, ch, tag, multiple, ACKED, 80);
+}
+
+enum amqp_verdict amqp_on_nack(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args)
+{
+	uint64_t tag = amqp_read_u64(args);
+	uint8_t bits = amqp_read_u8(args);
+
+	if (args->bad)
+		return amqp_conn_error(c, 501, 60, 120, "the arguments are cut short");
+	return settle_tag(c, ch, tag, (bits & 1) != 0, bits & 2 ? REQUEUED : DROPPED, 120);
+}
+
+enum amqp_verdict amqp_on_reject(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args)
+{
+	uint64_t tag = amqp_read_u64(args);
+	bool requeue = amqp_read_u8(args) & 1;
+
+	if (args->bad)
+		return amqp_conn_error(c, 501, 60, 90, "the arguments are cut short");
+	return settle_tag(c, ch, tag, false, requeue ? REQUEUED : DROPPED, 90);
+}
+
+enum amqp_verdict amqp_on_recover(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args, bool reply)
+{
+	bool requeue = amqp_read_u8(args) & 1;
+	uint16_t method_id = reply ? 110 : 100;
+	struct amqp_writer w;
+
+	if (args->bad)
+		return amqp_conn_error(c, 501, 60, method_id, "the arguments are cut short");
+	if (!requeue)
+		return amqp_conn_error(c, 540, 60, method_id, "requeue=false");
+	amqp_unacked_requeue_all(c->b, ch);
+	if (!reply)
+		return AMQP_DONE;
+	amqp_method_begin(&w, ch->number, 60, 111);
+	return amqp_send_method(c, &w) ? AMQP_DONE : AMQP_GONE;
+}
