@@ -1,0 +1,233 @@
+/*
+ * test_dp_tx.c - frames on their way out: bursts that the port takes only in part, ports that take nothing, no buffers.
+ *
+ * Owns: an EAL without hugepages or privileges, and DPDK's ring port, which hands each transmitted frame to its own
+ * receive queue and takes no more when that is full.
+ * Core: the test's only thread.
+ * Spec: DESIGN section 4: a full pool is a normal outcome, never a silent drop.
+ */
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <rte_eal.h>
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+
+#include "dataplane/counters.h"
+#include "dataplane/tx.h"
+
+#define MBUFS 4095u
+
+static struct rte_mempool *pool;
+static struct dp_tx tx;
+static uint64_t counter[DP_CNT_COUNT];
+
+static int start_eal(void **state)
+{
+	char lcores[32];
+	char *argv[] = {(char *)"test_dp_tx",
+			(char *)"--no-huge",
+			(char *)"-m",
+			(char *)"64",
+			(char *)"--no-pci",
+			(char *)"--no-shconf",
+			(char *)"--no-telemetry",
+			(char *)"--log-level=error",
+			(char *)"--lcores",
+			lcores,
+			(char *)"--vdev=net_ring0",
+			NULL};
+	struct rte_eth_conf conf;
+	cpu_set_t cpus;
+	unsigned cpu = 0;
+
+	(void)state;
+	sched_getaffinity(0, sizeof cpus, &cpus);
+	while (!CPU_ISSET(cpu, &cpus))
+		cpu++;
+	snprintf(lcores, sizeof lcores, "0@%u", cpu);
+	memset(&conf, 0, sizeof conf);
+	if (rte_eal_init((int)(sizeof argv / sizeof argv[0]) - 1, argv) < 0)
+		return -1;
+	pool = rte_pktmbuf_pool_create("tx", MBUFS, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+	if (pool == NULL || rte_eth_dev_configure(0, 1, 1, &conf) != 0 || rte_eth_rx_queue_setup(0, 0, 64, 0, NULL, pool) != 0 ||
+	    rte_eth_tx_queue_setup(0, 0, 64, 0, NULL) != 0)
+		return -1;
+	return rte_eth_dev_start(0);
+}
+
+static int stop_eal(void **state)
+{
+	(void)state;
+	rte_eth_dev_stop(0);
+	rte_eth_dev_close(0);
+	return rte_eal_cleanup();
+}
+
+static int fresh(void **state)
+{
+	(void)state;
+	memset(counter, 0, sizeof counter);
+	tx = (struct dp_tx){.pool = pool, .counters = counter};
+	return 0;
+}
+
+/* Takes up to `max` frames off the wire; each carries the number that follows the last. */
+static uint32_t receive(uint32_t *next, uint32_t max)
+{
+	struct rte_mbuf *m;
+	uint32_t got = 0, number;
+
+	while (got < max && rte_eth_rx_burst(0, 0, &m, 1) == 1) {
+		memcpy(&number, rte_pktmbuf_mtod(m, void *), sizeof number);
+		assert_int_equal(number, (*next)++);
+		assert_int_equal(m->pkt_len, 60);
+		assert_int_equal(m->nb_segs, 1);
+		rte_pktmbuf_free(m);
+		got++;
+	}
+	return got;
+}
+
+static bool transmit(uint32_t number)
+{
+	const struct tcps_tx_meta meta = {0};
+	void *handle;
+	uint8_t *frame = dp_tx_alloc(&tx, 1514, &handle);
+
+	if (frame == NULL)
+		return false;
+	memcpy(frame, &number, sizeof number);
+	/* The stack asks for the largest frame and may fill less. */
+	dp_tx_send(&tx, handle, 60, &meta);
+	return true;
+}
+
+static void empty_the_wire(uint32_t *next)
+{
+	while (dp_tx_burst(&tx) + receive(next, 64) != 0)
+		;
+	assert_int_equal(tx.frames_count, 0);
+	assert_int_equal(rte_mempool_in_use_count(pool), 0);
+}
+
+static void a_port_that_is_full_makes_alloc_say_so_and_loses_no_frame(void **state)
+{
+	uint32_t sent = 0, next = 0;
+
+	(void)state;
+	while (transmit(sent))
+		sent++;
+	/* The ring is full, and so is the array before it. */
+	assert_int_equal(tx.frames_count, DP_TX_FRAMES_MAX);
+	assert_true(sent > DP_TX_FRAMES_MAX);
+	assert_int_equal(counter[DP_CNT_port_tx_full], 1);
+	assert_false(transmit(sent));
+	assert_int_equal(counter[DP_CNT_port_tx_full], 2);
+	empty_the_wire(&next);
+	assert_int_equal(next, sent);
+	assert_int_equal(counter[DP_CNT_port_tx_packets], sent);
+	assert_int_equal(counter[DP_CNT_port_tx_bytes], sent * 60);
+}
+
+static void a_burst_that_is_taken_in_part_keeps_the_rest_in_order(void **state)
+{
+	uint32_t sent = 0, next = 0;
+
+	(void)state;
+	srand(1);
+	/* More than goes through at a time, in and out in uneven steps. */
+	while (sent < 20000) {
+		for (int i = rand() % 200; i > 0 && transmit(sent); i--)
+			sent++;
+		dp_tx_burst(&tx);
+		receive(&next, (uint32_t)rand() % 150);
+	}
+	assert_true(counter[DP_CNT_port_tx_partial] > 0);
+	empty_the_wire(&next);
+	assert_int_equal(next, sent);
+}
+
+static void without_buffers_alloc_says_so_and_recovers(void **state)
+{
+	static struct rte_mbuf *taken[MBUFS];
+	uint32_t next = 0;
+
+	(void)state;
+	assert_int_equal(rte_pktmbuf_alloc_bulk(pool, taken, MBUFS), 0);
+	assert_false(transmit(0));
+	assert_int_equal(counter[DP_CNT_port_tx_no_mbuf], 1);
+	rte_pktmbuf_free_bulk(taken, MBUFS);
+	assert_true(transmit(0));
+	empty_the_wire(&next);
+	assert_int_equal(next, 1);
+}
+
+static void a_frame_larger_than_a_buffer_is_refused_and_leaks_none(void **state)
+{
+	void *handle;
+
+	(void)state;
+	assert_null(dp_tx_alloc(&tx, RTE_MBUF_DEFAULT_DATAROOM + 1, &handle));
+	assert_null(dp_tx_alloc(&tx, 100000, &handle));
+	assert_int_equal(rte_mempool_in_use_count(pool), 0);
+}
+
+static void what_the_port_never_took_is_freed_at_the_end(void **state)
+{
+	uint32_t next = 0, sent = 0;
+
+	(void)state;
+	while (transmit(sent))
+		sent++;
+	dp_tx_drop(&tx);
+	assert_int_equal(tx.frames_count, 0);
+	empty_the_wire(&next);
+	assert_int_equal(next, sent - DP_TX_FRAMES_MAX);
+}
+
+static void the_port_is_told_which_checksums_to_fill_in(void **state)
+{
+	const struct tcps_tx_meta meta = {.ip_cksum = true, .tcp_cksum = true, .l2_len = 14, .l3_len = 20, .l4_len = 32};
+	struct rte_mbuf *m;
+	uint32_t next = 0;
+	void *handle;
+
+	(void)state;
+	assert_non_null(dp_tx_alloc(&tx, 100, &handle));
+	dp_tx_send(&tx, handle, 100, &meta);
+	m = tx.frame[0];
+	assert_true((m->ol_flags & (RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM)) == (RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM));
+	assert_true((m->ol_flags & RTE_MBUF_F_TX_L4_MASK) == RTE_MBUF_F_TX_TCP_CKSUM);
+	assert_int_equal(m->l2_len, 14);
+	assert_int_equal(m->l3_len, 20);
+	assert_int_equal(m->l4_len, 32);
+	dp_tx_drop(&tx);
+	/* The next user of that buffer does not inherit the wish. */
+	assert_true(transmit(0));
+	assert_int_equal(tx.frame[0]->ol_flags, 0);
+	empty_the_wire(&next);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(a_port_that_is_full_makes_alloc_say_so_and_loses_no_frame, fresh),
+		cmocka_unit_test_setup(a_burst_that_is_taken_in_part_keeps_the_rest_in_order, fresh),
+		cmocka_unit_test_setup(without_buffers_alloc_says_so_and_recovers, fresh),
+		cmocka_unit_test_setup(a_frame_larger_than_a_buffer_is_refused_and_leaks_none, fresh),
+		cmocka_unit_test_setup(what_the_port_never_took_is_freed_at_the_end, fresh),
+		cmocka_unit_test_setup(the_port_is_told_which_checksums_to_fill_in, fresh),
+	};
+
+	return cmocka_run_group_tests_name("dp_tx", tests, start_eal, stop_eal);
+}
