@@ -1,0 +1,349 @@
+/*
+ * conn.c - connection blocks: table, life and death, and the calls of the owner that open, shut and abort.
+ *
+ * Owns: the connection table, the free list, the touched list; the only writer of `state` is tcps_conn_set_state().
+ * Core: the worker that owns the stack.
+ * Spec: RFC 9293 3.10.1 (OPEN), 3.10.4 (CLOSE), 3.10.5 (ABORT), RFC 6056 (ports).
+ */
+#include "tcpstack/internal.h"
+
+#include <assert.h>
+
+#define EPHEMERAL_FIRST 49152u
+#define EPHEMERAL_COUNT 16384u
+
+static uint32_t *bucket_of(const struct tcps *t, uint32_t peer_addr_raw, uint32_t ports_raw)
+{
+	return &t->buckets[tcps_hash_key(t, peer_addr_raw, ports_raw) & t->bucket_mask];
+}
+
+struct tcps_conn *tcps_conn_find(const struct tcps *t, uint32_t peer_addr_raw, uint32_t ports_raw)
+{
+	uint32_t idx = *bucket_of(t, peer_addr_raw, ports_raw);
+	while (idx != TCPS_NIL) {
+		struct tcps_conn *c = &t->conns[idx];
+		if (c->ports_raw == ports_raw && c->peer_addr_raw == peer_addr_raw)
+			return c;
+		idx = c->hash_next_idx;
+	}
+	return NULL;
+}
+
+/* What may follow what: RFC 9293 figure 5, with the roads by which a connection is dropped left out (all lead to CLOSED). */
+static const uint16_t state_next[TCPS_STATE_COUNT] = {
+	[TCPS_CLOSED] = 1u << TCPS_SYN_SENT | 1u << TCPS_SYN_RECEIVED,
+	[TCPS_SYN_SENT] = 1u << TCPS_SYN_RECEIVED | 1u << TCPS_ESTABLISHED,
+	[TCPS_SYN_RECEIVED] = 1u << TCPS_ESTABLISHED,
+	[TCPS_ESTABLISHED] = 1u << TCPS_FIN_WAIT_1 | 1u << TCPS_CLOSE_WAIT,
+	[TCPS_FIN_WAIT_1] = 1u << TCPS_FIN_WAIT_2 | 1u << TCPS_CLOSING,
+	[TCPS_FIN_WAIT_2] = 1u << TCPS_TIME_WAIT,
+	[TCPS_CLOSE_WAIT] = 1u << TCPS_LAST_ACK,
+	[TCPS_CLOSING] = 1u << TCPS_TIME_WAIT,
+	[TCPS_LAST_ACK] = 0,
+	[TCPS_TIME_WAIT] = 0,
+};
+
+void tcps_conn_set_state(struct tcps_conn *c, enum tcps_state state)
+{
+	assert(state == TCPS_CLOSED || (state_next[c->state] & 1u << state) != 0);
+	c->state = (uint8_t)state;
+}
+
+const char *tcps_state_name(unsigned state)
+{
+	static const char *const names[TCPS_STATE_COUNT] = {
+		[TCPS_CLOSED] = "CLOSED",	    [TCPS_SYN_SENT] = "SYN-SENT",     [TCPS_SYN_RECEIVED] = "SYN-RECEIVED",
+		[TCPS_ESTABLISHED] = "ESTABLISHED", [TCPS_FIN_WAIT_1] = "FIN-WAIT-1", [TCPS_FIN_WAIT_2] = "FIN-WAIT-2",
+		[TCPS_CLOSE_WAIT] = "CLOSE-WAIT",   [TCPS_CLOSING] = "CLOSING",	      [TCPS_LAST_ACK] = "LAST-ACK",
+		[TCPS_TIME_WAIT] = "TIME-WAIT"};
+	return state < TCPS_STATE_COUNT ? names[state] : "?";
+}
+
+/* Makes a block in state CLOSED, in the table. NULL: no block or no way to the peer. */
+struct tcps_conn *tcps_conn_new(struct tcps *t, uint32_t peer_addr_raw, uint32_t ports_raw)
+{
+	uint32_t idx = t->conn_free_idx;
+	if (idx == TCPS_NIL)
+		return NULL;
+	uint16_t neigh_idx = tcps_neigh_get(t, peer_addr_raw);
+	if (neigh_idx == TCPS_NO_NEIGHBOUR)
+		return NULL;
+	struct tcps_conn *c = &t->conns[idx];
+	struct tcps_cold *cold = &t->colds[idx];
+	t->conn_free_idx = c->hash_next_idx;
+	t->conn_count++;
+	*c = (struct tcps_conn){.t = t, .cold = cold, .peer_addr_raw = peer_addr_raw, .ports_raw = ports_raw};
+	*cold = (struct tcps_cold){.part_block_idx = TCPS_NIL, .rx_first_idx = TCPS_NIL, .rx_last_idx = TCPS_NIL};
+	c->timer.kind = TCPS_TIMER_CONN;
+	c->neigh_idx = neigh_idx;
+	c->addr_sum = tcps_addr_sum(peer_addr_raw, t->addr_raw);
+	c->head_idx = c->tail_idx = c->cur_idx = TCPS_NIL;
+	c->rexmt_deadline_ns = c->delack_deadline_ns = cold->keep_deadline_ns = TCPS_NEVER;
+	c->rto_us = (uint32_t)(TCPS_RTO_INITIAL_NS / 1000);
+	if (t->cfg.rto_max_ns < TCPS_RTO_INITIAL_NS)
+		c->rto_us = (uint32_t)(t->cfg.rto_max_ns / 1000);
+	c->last_rx_ms = tcps_coarse_ms(t->now_ns);
+	cold->ssthresh_bytes = UINT32_MAX / 2;
+	uint32_t *bucket = bucket_of(t, peer_addr_raw, ports_raw);
+	c->hash_next_idx = *bucket;
+	*bucket = idx;
+	return c;
+}
+
+void tcps_touch_slow(struct tcps_conn *c)
+{
+	struct tcps *t = c->t;
+	if (c->flags & CF_DEAD)
+		return;
+	uint32_t idx = tcps_conn_idx(t, c);
+	c->flags |= CF_TOUCHED;
+	c->touched_next_idx = TCPS_NIL;
+	c->touched_prev_idx = t->touched_tail_idx;
+	if (t->touched_tail_idx != TCPS_NIL)
+		t->conns[t->touched_tail_idx].touched_next_idx = idx;
+	else
+		t->touched_head_idx = idx;
+	t->touched_tail_idx = idx;
+	t->touched_count++;
+}
+
+void tcps_untouch(struct tcps_conn *c)
+{
+	struct tcps *t = c->t;
+	if ((c->flags & CF_TOUCHED) == 0)
+		return;
+	c->flags &= ~CF_TOUCHED;
+	if (c->touched_prev_idx != TCPS_NIL)
+		t->conns[c->touched_prev_idx].touched_next_idx = c->touched_next_idx;
+	else
+		t->touched_head_idx = c->touched_next_idx;
+	if (c->touched_next_idx != TCPS_NIL)
+		t->conns[c->touched_next_idx].touched_prev_idx = c->touched_prev_idx;
+	else
+		t->touched_tail_idx = c->touched_prev_idx;
+	t->touched_count--;
+}
+
+bool tcps_conn_enter(struct tcps_conn *c)
+{
+	bool was_busy = (c->flags & CF_BUSY) != 0;
+	c->flags |= CF_BUSY;
+	return was_busy;
+}
+
+static void slot_free(struct tcps_conn *c)
+{
+	struct tcps *t = c->t;
+	c->flags = 0;
+	c->hash_next_idx = t->conn_free_idx;
+	t->conn_free_idx = tcps_conn_idx(t, c);
+	t->conn_count--;
+}
+
+void tcps_conn_leave(struct tcps_conn *c, bool was_busy)
+{
+	if (was_busy)
+		return;
+	c->flags &= ~CF_BUSY;
+	if (c->flags & CF_DEAD)
+		slot_free(c);
+}
+
+static void count_close(struct tcps *t, enum tcps_reason reason)
+{
+	static const enum tcps_counter by_reason[] = {
+		[TCPS_CLOSED_NORMALLY] = TCPS_CNT_closed_normally, [TCPS_CLOSED_RESET] = TCPS_CNT_closed_reset,
+		[TCPS_CLOSED_TIMEOUT] = TCPS_CNT_closed_timeout,   [TCPS_CLOSED_ABORTED] = TCPS_CNT_closed_aborted,
+		[TCPS_CLOSED_REFUSED] = TCPS_CNT_closed_refused,   [TCPS_CLOSED_NO_BUFFERS] = TCPS_CNT_closed_no_buffers};
+	t->counters[by_reason[reason]]++;
+}
+
+static void table_remove(struct tcps *t, struct tcps_conn *c)
+{
+	uint32_t idx = tcps_conn_idx(t, c);
+	uint32_t *link = bucket_of(t, c->peer_addr_raw, c->ports_raw);
+	while (*link != idx)
+		link = &t->conns[*link].hash_next_idx;
+	*link = c->hash_next_idx;
+}
+
+/* Gives everything back and tells the owner. The block itself outlives on_closed() and whoever is busy with it. */
+void tcps_conn_close(struct tcps_conn *c, enum tcps_reason reason)
+{
+	struct tcps *t = c->t;
+	assert((c->flags & CF_DEAD) == 0);
+	bool was_busy = tcps_conn_enter(c);
+	tcps_conn_set_state(c, TCPS_CLOSED);
+	table_remove(t, c);
+	tcps_untouch(c);
+	tcps_wheel_del(&t->wheel, &c->timer);
+	if (c->flags & CF_NO_NEIGH)
+		t->neighs[c->neigh_idx].waiter_count--;
+	c->flags = (c->flags & ~CF_NO_NEIGH) | CF_DEAD;
+	tcps_neigh_put(t, c->neigh_idx);
+	tcps_send_free(c);
+	tcps_recv_free(c);
+	count_close(t, reason);
+	if (c->flags & CF_OWNED)
+		t->ops.on_closed(c->user, reason);
+	tcps_conn_leave(c, was_busy);
+}
+
+void tcps_conn_done(struct tcps_conn *c)
+{
+	bool all_read = (c->flags & CF_EOF_TOLD) != 0;
+	if (!all_read) {
+		/* The reader has stopped: what it has not seen yet must outlive the connection. */
+		c->flags |= CF_FINISHED;
+		c->rexmt_deadline_ns = TCPS_NEVER;
+		return;
+	}
+	if (c->state == TCPS_TIME_WAIT)
+		tcps_time_wait_new(c);
+	tcps_conn_close(c, TCPS_CLOSED_NORMALLY);
+}
+
+/* RFC 9293 3.7.1: the smaller of both sides' limits, less the options that every segment carries. */
+void tcps_conn_mss(struct tcps_conn *c, uint16_t peer_mss)
+{
+	const struct tcps *t = c->t;
+	uint32_t mss = peer_mss < t->mss_local ? peer_mss : t->mss_local;
+	if (mss < TCPS_MSS_FLOOR)
+		mss = TCPS_MSS_FLOOR;
+	if (c->flags & CF_TS)
+		mss -= TCP_OPT_TS_LEN;
+	c->cold->peer_mss = peer_mss;
+	c->mss = (uint16_t)mss;
+	/* RFC 6928: IW10. */
+	uint32_t floor = 2 * mss > 14600 ? 2 * mss : 14600;
+	c->cwnd_bytes = 10 * mss < floor ? 10 * mss : floor;
+}
+
+void tcps_conn_established(struct tcps_conn *c)
+{
+	tcps_conn_set_state(c, TCPS_ESTABLISHED);
+	c->cold->rexmt_count = 0;
+	c->rexmt_deadline_ns = TCPS_NEVER;
+	c->cold->recover_seq = c->cold->iss;
+	if (c->t->cfg.keepalive_ns != 0)
+		tcps_keepalive_start(c);
+}
+
+bool tcps_listen(struct tcps *t, uint16_t port)
+{
+	uint64_t bit = 1ull << (port % 64);
+	if (port == 0 || (t->listening[port / 64] & bit) != 0 || t->listener_count == t->cfg.listeners_max)
+		return false;
+	t->listening[port / 64] |= bit;
+	t->listener_count++;
+	return true;
+}
+
+bool tcps_unlisten(struct tcps *t, uint16_t port)
+{
+	uint64_t bit = 1ull << (port % 64);
+	if ((t->listening[port / 64] & bit) == 0)
+		return false;
+	t->listening[port / 64] &= ~bit;
+	t->listener_count--;
+	return true;
+}
+
+static uint32_t ports_raw_of(uint16_t peer_port, uint16_t local_port)
+{
+	uint8_t bytes[4];
+	put_be16(bytes, peer_port);
+	put_be16(bytes + 2, local_port);
+	return get_raw32(bytes);
+}
+
+static bool tuple_taken(const struct tcps *t, uint32_t peer_addr_raw, uint32_t ports_raw)
+{
+	return tcps_conn_find(t, peer_addr_raw, ports_raw) != NULL ||
+	       tcps_mini_find(t, &t->time_wait, peer_addr_raw, ports_raw) != NULL ||
+	       tcps_mini_find(t, &t->half_open, peer_addr_raw, ports_raw) != NULL;
+}
+
+/* RFC 6056 3.3.3: a secret offset per destination, then one step a connection. Returns 0 when every port is taken. */
+static uint16_t pick_port(struct tcps *t, uint32_t peer_addr_raw, uint16_t peer_port)
+{
+	uint32_t offset = (uint32_t)tcps_hash_key(t, peer_addr_raw, peer_port);
+	for (uint32_t i = 0; i < EPHEMERAL_COUNT; i++) {
+		uint16_t port = (uint16_t)(EPHEMERAL_FIRST + (offset + t->next_ephemeral++) % EPHEMERAL_COUNT);
+		bool listening = (t->listening[port / 64] & 1ull << (port % 64)) != 0;
+		if (!listening && !tuple_taken(t, peer_addr_raw, ports_raw_of(peer_port, port)))
+			return port;
+	}
+	return 0;
+}
+
+struct tcps_conn *tcps_connect(struct tcps *t, const struct tcps_endpoint *peer, uint16_t local_port, void *user, uint64_t now_ns)
+{
+	t->now_ns = now_ns;
+	if (peer->addr.family != 4 || peer->port == 0)
+		return NULL;
+	uint32_t addr = get_raw32(peer->addr.bytes);
+	if (addr == t->addr_raw || addr == 0)
+		return NULL;
+	if (local_port == 0)
+		local_port = pick_port(t, addr, peer->port);
+	uint32_t ports = ports_raw_of(peer->port, local_port);
+	if (local_port == 0 || tuple_taken(t, addr, ports))
+		return NULL;
+	struct tcps_conn *c = tcps_conn_new(t, addr, ports);
+	if (c == NULL)
+		return NULL;
+	c->user = user;
+	c->flags |= CF_ACTIVE | CF_OWNED;
+	tcps_isn(t, addr, ports, &c->cold->iss, &c->ts_offset);
+	c->snd_una = c->snd_nxt = c->snd_max = c->cold->iss;
+	c->rcv_wscale = t->rcv_wscale & 0xfu;
+	tcps_conn_mss(c, TCP_MSS_DEFAULT);
+	tcps_conn_set_state(c, TCPS_SYN_SENT);
+	TCPS_COUNT(t, connects);
+	tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
+	tcps_touch(c);
+	return c;
+}
+
+void tcps_shutdown(struct tcps_conn *c)
+{
+	if (c->flags & (CF_FIN_QUEUED | CF_DEAD))
+		return;
+	tcps_send_sync(c);
+	c->flags |= CF_FIN_QUEUED;
+	c->tail_room = 0;
+	/* Before ESTABLISHED the FIN waits for the handshake; tcps_segment() then makes the change. */
+	if (c->state == TCPS_ESTABLISHED)
+		tcps_conn_set_state(c, TCPS_FIN_WAIT_1);
+	else if (c->state == TCPS_CLOSE_WAIT)
+		tcps_conn_set_state(c, TCPS_LAST_ACK);
+	tcps_touch(c);
+}
+
+void tcps_abort(struct tcps_conn *c)
+{
+	if (c->flags & CF_DEAD)
+		return;
+	/* RFC 9293 3.10.5: RST from SYN-RECEIVED on, until both sides are done. */
+	if (c->state != TCPS_SYN_SENT && c->state != TCPS_TIME_WAIT && (c->flags & CF_FINISHED) == 0) {
+		tcps_send_sync(c);
+		tcps_emit(c, c->snd_max, NULL, 0, TCP_RST | TCP_ACK);
+	}
+	tcps_conn_close(c, TCPS_CLOSED_ABORTED);
+}
+
+void *tcps_user(const struct tcps_conn *c)
+{
+	return c->user;
+}
+
+void tcps_endpoints(const struct tcps_conn *c, struct tcps_endpoint *local, struct tcps_endpoint *peer)
+{
+	uint8_t ports[4];
+	put_raw32(ports, c->ports_raw);
+	*local = (struct tcps_endpoint){.addr.family = 4, .port = get_be16(ports + 2)};
+	*peer = (struct tcps_endpoint){.addr.family = 4, .port = get_be16(ports)};
+	put_raw32(local->addr.bytes, c->t->addr_raw);
+	put_raw32(peer->addr.bytes, c->peer_addr_raw);
+}

@@ -1,0 +1,445 @@
+/*
+ * internal.h - the structures behind tcpstack.h and the calls between the files of this folder.
+ *
+ * Owns: struct tcps, its connections (hot and cold blocks), pools, records and tables; each field has one writer, the worker.
+ * Core: the worker that made the stack.
+ * Spec: RFC 9293 3.3 for the variables, whose names are kept (snd_una, rcv_nxt, ...).
+ */
+#ifndef TICKWIRE_TCPSTACK_INTERNAL_H
+#define TICKWIRE_TCPSTACK_INTERNAL_H
+
+#include "tcpstack/tcpstack.h"
+#include "tcpstack/wheel.h"
+#include "tcpstack/wire.h"
+
+#define TCPS_NIL	   UINT32_MAX
+#define TCPS_NO_NEIGHBOUR  UINT16_MAX
+#define TCPS_BLOCK_ROOM	   (TCPS_BLOCK_BYTES - 16u)
+#define TCPS_OOO_MAX	   16u
+#define TCPS_QUEUED_MAX	   (1u << 30) /* bytes in one send queue: keeps sequence arithmetic unambiguous */
+#define TCPS_MSS_FLOOR	   64u	      /* a peer that asks for less would make us send headers only */
+#define TCPS_RTO_INITIAL_NS 1000000000ull /* RFC 6298 2.1 */
+#define TCPS_SYN_TRIES_MAX 5u
+#define TCPS_NS_PER_MS	   1000000ull
+
+/* LISTEN is a port, not a connection; TIME_WAIT is one only while bytes wait for a stopped reader. */
+enum tcps_state {
+	TCPS_CLOSED,
+	TCPS_SYN_SENT,
+	TCPS_SYN_RECEIVED,
+	TCPS_ESTABLISHED,
+	TCPS_FIN_WAIT_1,
+	TCPS_FIN_WAIT_2,
+	TCPS_CLOSE_WAIT,
+	TCPS_CLOSING,
+	TCPS_LAST_ACK,
+	TCPS_TIME_WAIT,
+	TCPS_STATE_COUNT
+};
+
+enum tcps_timer_kind { TCPS_TIMER_CONN = 1, TCPS_TIMER_HALF_OPEN, TCPS_TIMER_TIME_WAIT, TCPS_TIMER_NEIGHBOUR };
+
+/* Bits of tcps_conn.flags. */
+#define CF_TS	      0x00000001u /* both sides sent the timestamps option */
+#define CF_TOUCHED    0x00000002u /* on the touched list */
+#define CF_ACK_NOW    0x00000004u /* the next flush must send an ACK */
+#define CF_FIN_QUEUED 0x00000008u /* tcps_shutdown(): FIN follows the last queued byte */
+#define CF_PAUSED     0x00000010u /* on_data() took less than it was given */
+#define CF_IN_DATA    0x00000020u /* on_data() is running */
+#define CF_RESUME     0x00000040u /* tcps_resume() came from inside on_data(): done at the next flush */
+#define CF_OOO	      0x00000080u /* something is queued out of order */
+#define CF_RECOVERY   0x00000100u /* NewReno fast recovery */
+#define CF_REXMT_HEAD 0x00000200u /* resend the segment at snd_una */
+#define CF_TIMING     0x00000400u /* a round trip is being timed */
+#define CF_PERSIST    0x00000800u /* rexmt_deadline is the persist timer */
+#define CF_EOF	      0x00001000u /* the peer's FIN has been taken */
+#define CF_EOF_TOLD   0x00002000u /* ... and on_eof() called */
+#define CF_FIN_OOO    0x00004000u /* the peer's FIN is at cold->fin_seq, not in order yet */
+#define CF_OVER_HIGH  0x00008000u /* unsent bytes passed the high-water mark: on_writable() is owed */
+#define CF_BUSY	      0x00010000u /* a function up the stack still uses this block */
+#define CF_DEAD	      0x00020000u /* closed; the slot is freed when CF_BUSY falls */
+#define CF_NO_NEIGH   0x00040000u /* waits for the next hop's Ethernet address */
+#define CF_ACTIVE     0x00080000u /* opened by tcps_connect() */
+#define CF_FINISHED   0x00100000u /* both sides are done but held bytes were not read yet */
+#define CF_FIN_ACKED  0x00200000u /* our FIN has been acknowledged */
+#define CF_OWNED      0x00400000u /* `user` is set: on_closed() is owed */
+
+/* Any of these sends an arriving segment down the general path. */
+#define CF_SLOW_INPUT (CF_PAUSED | CF_OOO | CF_RECOVERY | CF_PERSIST | CF_EOF | CF_FIN_OOO | CF_BUSY | CF_DEAD | CF_IN_DATA)
+
+/*
+ * The hot block: what an in-order segment and its answer touch. Three cache lines.
+ * Written by the worker alone; the first group is constant after the handshake.
+ */
+struct tcps_conn {
+	/* line 0: look-up, reception */
+	uint32_t hash_next_idx;
+	uint32_t peer_addr_raw;
+	uint32_t ports_raw; /* peer port, own port: the first four bytes of an arriving TCP header */
+	uint8_t state;
+	uint8_t snd_wscale : 4;
+	uint8_t rcv_wscale : 4;
+	uint8_t dup_acks;
+	uint8_t ack_segments; /* data segments taken since the last ACK went out */
+	uint32_t rcv_nxt;
+	uint32_t rcv_adv;      /* right edge promised to the peer; never moves left */
+	uint32_t rx_head_seq;  /* first byte that on_data() has not consumed */
+	uint32_t ts_recent;
+	uint32_t flags;
+	uint32_t snd_una;
+	uint32_t snd_nxt;
+	uint32_t snd_max; /* highest ever sent */
+	uint32_t snd_wnd;
+	uint32_t snd_wl1; /* seq of the last window update; wl2 is implied, for older ACKs are not looked at */
+	uint32_t last_ack_sent;
+	uint32_t last_rx_ms; /* 2^20 ns */
+	/* line 1: sending */
+	struct tcps *t;
+	struct tcps_cold *cold;
+	void *user;
+	uint8_t *tail_ptr;  /* where the next inline byte goes; NULL: the tail is no inline slice */
+	uint32_t tail_room;
+	uint32_t snd_buf_bytes; /* queued from snd_una on */
+	uint32_t head_idx;	/* slices */
+	uint32_t tail_idx;
+	uint32_t cur_idx; /* the slice that holds snd_nxt ... */
+	uint32_t cur_off; /* ... and where in it */
+	uint16_t mss;	  /* payload bytes of a full segment */
+	uint16_t neigh_idx;
+	uint32_t addr_sum; /* checksum of both addresses, for the IP and the pseudo header */
+	/* line 2: timers, congestion */
+	struct tcps_timer timer; /* armed for the earliest deadline or before it */
+	uint64_t rexmt_deadline_ns;
+	uint64_t delack_deadline_ns;
+	uint32_t cwnd_bytes;
+	uint32_t rto_us;
+	uint32_t touched_next_idx;
+	uint32_t touched_prev_idx;
+	uint32_t rtt_seq; /* timed: an ACK beyond it ends the round trip */
+	uint32_t ts_offset;
+};
+_Static_assert(sizeof(struct tcps_conn) == 192, "the hot block is three cache lines");
+
+struct tcps_range {
+	uint32_t start_seq, end_seq;
+};
+
+/* The cold block. Its first line is touched once a round trip, the rest by what is not ordinary. */
+struct tcps_cold {
+	uint64_t rtt_start_ns;
+	uint32_t srtt_us, rttvar_us; /* srtt_us 0: no sample yet */
+	uint32_t ssthresh_bytes;
+	uint32_t recover_seq;
+	uint32_t snd_wnd_max;
+	uint32_t iss, irs;
+	uint32_t part_block_idx; /* the inline block behind a reference, with room left */
+	uint32_t part_used;
+	uint32_t retransmits;
+	uint32_t snd_wraps, rcv_wraps;
+	uint8_t rexmt_count;
+	uint8_t probes_unanswered;
+	uint8_t keepalives_unanswered;
+	uint8_t ooo_count;
+	uint64_t keep_deadline_ns;
+	uint64_t ack_limit_ns; /* start of the second in which ack_limit_count ACKs were spent */
+	uint32_t ack_limit_count;
+	uint32_t fin_seq;
+	uint32_t rx_first_idx, rx_last_idx; /* blocks of held and out-of-order bytes, by base_seq */
+	uint32_t rx_origin_seq;		    /* blocks begin at multiples of TCPS_BLOCK_ROOM from here */
+	uint32_t local_addr_raw;
+	struct tcps_range ooo[TCPS_OOO_MAX];
+	uint16_t peer_mss;
+	enum tcps_reason reason;
+};
+_Static_assert(sizeof(struct tcps_conn) + sizeof(struct tcps_cold) <= 1024, "an idle connection costs at most 1 KiB");
+
+struct tcps_block {
+	uint32_t next_idx;
+	uint32_t base_seq;    /* receive side: sequence number of data[0] */
+	uint32_t slice_count; /* send side: slices that lie in it */
+	uint32_t unused;
+	uint8_t data[TCPS_BLOCK_ROOM];
+};
+_Static_assert(sizeof(struct tcps_block) == TCPS_BLOCK_BYTES, "a block has the advertised size");
+
+struct tcps_slice {
+	const uint8_t *data;
+	void *owner; /* of a reference */
+	uint32_t len_bytes; /* of the tail slice: valid after tcps_send_sync() */
+	uint32_t next_idx;
+	uint32_t block_idx; /* TCPS_NIL: a reference */
+};
+
+struct tcps_cursor {
+	uint32_t idx, off;
+};
+
+/* What a half-open connection or a TIME_WAIT needs, and no more. */
+struct tcps_mini {
+	struct tcps_timer timer;
+	uint32_t hash_next_idx;
+	uint32_t older_idx, newer_idx;
+	uint32_t peer_addr_raw, ports_raw;
+	uint32_t snd_seq; /* half-open: ISS; TIME_WAIT: snd_nxt */
+	uint32_t rcv_seq; /* half-open: IRS; TIME_WAIT: rcv_nxt */
+	uint32_t ts_recent, ts_offset;
+	uint16_t peer_mss;
+	uint8_t snd_wscale, tries;
+	bool has_ts, has_wscale, in_use;
+};
+
+struct tcps_mini_pool {
+	struct tcps_mini *recs;
+	uint32_t *buckets;
+	uint32_t bucket_mask;
+	uint32_t free_idx; /* chained through hash_next_idx */
+	uint32_t oldest_idx, newest_idx;
+	uint32_t count, max;
+	enum tcps_timer_kind kind;
+};
+
+enum tcps_neigh_state { NEIGH_FREE, NEIGH_INCOMPLETE, NEIGH_PROBE, NEIGH_REACHABLE }; /* from PROBE on: usable */
+
+struct tcps_neigh {
+	struct tcps_timer timer;
+	uint32_t addr_raw;
+	uint32_t hash_next_idx;
+	uint32_t ref_count; /* connections that send through it */
+	uint32_t waiter_count;
+	uint8_t mac[6];
+	uint8_t state;
+	uint8_t tries;
+	uint64_t asked_ns;
+};
+
+/* One arriving segment, parsed. */
+struct tcps_seg {
+	const uint8_t *data;
+	uint32_t len;
+	uint32_t seq, ack;
+	uint32_t peer_addr_raw, ports_raw;
+	uint32_t ts_val, ts_ecr;
+	uint16_t wnd;
+	uint8_t flags;
+	bool has_ts;
+	const uint8_t *frame; /* its Ethernet header */
+	const uint8_t *opts;
+	uint32_t opts_len;
+};
+
+/* Options of a SYN. */
+struct tcps_syn_opts {
+	uint16_t mss;
+	uint8_t wscale;
+	bool has_wscale, has_ts;
+	uint32_t ts_val, ts_ecr;
+};
+
+struct tcps {
+	/* constant after tcps_init() */
+	struct tcps_config cfg;
+	struct tcps_ops ops;
+	void *ctx;
+	uint32_t addr_raw, mask_raw, gateway_raw;
+	uint32_t mss_local;   /* payload of a segment without options */
+	uint32_t window_step; /* the right edge moves by at least this much: RFC 9293 3.8.6.2.2 */
+	uint8_t rcv_wscale;
+	struct tcps_conn *conns;
+	struct tcps_cold *colds;
+	uint32_t *buckets;
+	uint32_t bucket_mask;
+	struct tcps_block *blocks;
+	struct tcps_slice *slices;
+	struct tcps_neigh *neighs;
+	uint32_t *neigh_buckets;
+	uint32_t neigh_bucket_mask;
+	uint32_t slices_max;
+
+	/* written by the worker */
+	uint64_t now_ns;
+	uint32_t touched_head_idx, touched_tail_idx, touched_count;
+	bool tx_starved; /* the last attempt found no frame */
+	uint32_t conn_free_idx, conn_count;
+	uint32_t block_free_idx, block_free_count;
+	uint32_t slice_free_idx, slice_free_count, ref_count;
+	uint32_t neigh_free_idx;
+	uint32_t next_ephemeral;
+	uint64_t reset_limit_ns;
+	uint32_t reset_limit_count;
+	uint32_t listener_count;
+	struct tcps_mini_pool half_open;
+	struct tcps_mini_pool time_wait;
+	uint64_t listening[65536 / 64];
+	uint64_t counters[TCPS_CNT_COUNT];
+	struct tcps_wheel wheel;
+};
+
+#define TCPS_COUNT(t, name)	   ((t)->counters[TCPS_CNT_##name]++)
+#define TCPS_COUNT_ADD(t, name, n) ((t)->counters[TCPS_CNT_##name] += (n))
+
+/* siphash.c */
+uint64_t tcps_hash_key(const struct tcps *t, uint32_t peer_addr_raw, uint32_t ports_raw);
+uint64_t tcps_siphash24(const uint8_t key[16], const uint64_t *words, unsigned word_count);
+/* RFC 6528 initial sequence number, and a timestamp offset of the same strength. */
+void tcps_isn(const struct tcps *t, uint32_t peer_addr_raw, uint32_t ports_raw, uint32_t *iss, uint32_t *ts_offset);
+
+/* cksum.c: sums are kept as they lie in memory; tcps_cksum_fold() gives the value to store without byte swapping. */
+uint64_t tcps_sum_words(uint64_t sum, const uint8_t *data, size_t len);
+uint64_t tcps_copy_sum(uint8_t *to, const uint8_t *from, size_t len);
+uint16_t tcps_sum_fold64(uint64_t sum); /* not complemented */
+
+/* arp.c */
+void tcps_arp_input(struct tcps *t, const uint8_t *frame, size_t len);
+/* The neighbour through which `addr_raw` is reached, made when absent and pinned; TCPS_NO_NEIGHBOUR: none. */
+uint16_t tcps_neigh_get(struct tcps *t, uint32_t addr_raw);
+void tcps_neigh_put(struct tcps *t, uint16_t idx);
+/* A frame came from there and its sender answered us: usable until ARP says otherwise. */
+void tcps_neigh_seed(struct tcps *t, uint16_t idx, const uint8_t mac[6]);
+/* Asks again for an address that something waits for. */
+void tcps_neigh_want(struct tcps *t, uint16_t idx);
+void tcps_neigh_timer(struct tcps *t, struct tcps_timer *timer);
+bool tcps_route(const struct tcps *t, uint32_t addr_raw, uint32_t *next_hop_raw);
+/* Finds a usable Ethernet address without pinning. */
+bool tcps_neigh_mac(struct tcps *t, uint32_t addr_raw, uint8_t mac[6]);
+
+/* ipv4.c */
+void tcps_ipv4_header(const struct tcps *t, uint8_t *ip, uint32_t peer_addr_raw, uint8_t protocol, size_t len, uint32_t addr_sum);
+uint32_t tcps_addr_sum(uint32_t a_raw, uint32_t b_raw);
+
+/* conn.c */
+struct tcps_conn *tcps_conn_find(const struct tcps *t, uint32_t peer_addr_raw, uint32_t ports_raw);
+struct tcps_conn *tcps_conn_new(struct tcps *t, uint32_t peer_addr_raw, uint32_t ports_raw);
+void tcps_conn_close(struct tcps_conn *c, enum tcps_reason reason);
+void tcps_conn_done(struct tcps_conn *c); /* both FINs are through: TIME_WAIT or gone, once all is read */
+void tcps_conn_set_state(struct tcps_conn *c, enum tcps_state state);
+void tcps_conn_established(struct tcps_conn *c);
+void tcps_touch_slow(struct tcps_conn *c);
+void tcps_untouch(struct tcps_conn *c);
+bool tcps_conn_enter(struct tcps_conn *c);		 /* returns whether it was busy already */
+void tcps_conn_leave(struct tcps_conn *c, bool was_busy); /* the block may be gone afterwards */
+void tcps_conn_mss(struct tcps_conn *c, uint16_t peer_mss);
+const char *tcps_state_name(unsigned state);
+
+/* mini.c */
+void tcps_mini_init(struct tcps_mini_pool *p, enum tcps_timer_kind kind);
+struct tcps_mini *tcps_mini_find(const struct tcps *t, const struct tcps_mini_pool *p, uint32_t peer_addr_raw, uint32_t ports_raw);
+struct tcps_mini *tcps_mini_new(struct tcps *t, struct tcps_mini_pool *p, uint32_t peer_addr_raw, uint32_t ports_raw, bool *recycled);
+void tcps_mini_free(struct tcps *t, struct tcps_mini_pool *p, struct tcps_mini *m);
+
+/* half_open.c */
+void tcps_syn_input(struct tcps *t, const struct tcps_seg *s, uint32_t iss_floor, bool has_floor);
+/* Returns true when the segment was dealt with, or the connection that it completed in *done. */
+bool tcps_half_open_input(struct tcps *t, struct tcps_mini *m, struct tcps_seg *s, struct tcps_conn **done);
+void tcps_half_open_timer(struct tcps *t, struct tcps_timer *timer);
+
+/* time_wait.c */
+void tcps_time_wait_new(struct tcps_conn *c);
+void tcps_time_wait_input(struct tcps *t, struct tcps_mini *m, const struct tcps_seg *s);
+void tcps_time_wait_timer(struct tcps *t, struct tcps_timer *timer);
+
+/* options.c */
+bool tcps_options_parse_ts(struct tcps_seg *s);
+bool tcps_options_parse_syn(const struct tcps_seg *s, struct tcps_syn_opts *out);
+uint32_t tcps_options_syn(const struct tcps *t, uint8_t *to, bool wscale, bool ts, uint32_t ts_val, uint32_t ts_ecr);
+
+/* tcp_input.c, tcp_segment.c, tcp_ack.c */
+void tcps_tcp_input(struct tcps *t, const uint8_t *frame, const uint8_t *ip, const uint8_t *tcp, uint32_t len, uint32_t rx_flags);
+void tcps_segment(struct tcps_conn *c, struct tcps_seg *s);
+void tcps_acked(struct tcps_conn *c, const struct tcps_seg *s, uint32_t acked);
+void tcps_measure(struct tcps_conn *c, const struct tcps_seg *s);
+void tcps_dup_ack(struct tcps_conn *c);
+void tcps_window_changed(struct tcps_conn *c, uint32_t wnd);
+uint32_t tcps_rto_from_rtt(const struct tcps *t, const struct tcps_cold *cold);
+bool tcps_ack_allowed(struct tcps_conn *c); /* rate limit of RFC 5961 section 7 */
+
+/* tcp_output.c */
+enum tcps_emit { EMIT_SENT, EMIT_NO_FRAME, EMIT_NO_NEIGHBOUR };
+void tcps_output(struct tcps_conn *c);
+enum tcps_emit tcps_emit(struct tcps_conn *c, uint32_t seq, struct tcps_cursor *cur, uint32_t len, uint8_t flags);
+void tcps_arm_rexmt(struct tcps_conn *c, uint64_t delay_ns);
+void tcps_window_open(struct tcps_conn *c); /* owes a window update when one is worth sending */
+
+/* reply.c: segments that belong to no connection block */
+struct tcps_reply {
+	uint32_t peer_addr_raw, ports_raw; /* as they arrived */
+	uint32_t seq, ack;
+	uint32_t wnd;
+	uint8_t flags;
+	const uint8_t *opts;
+	uint32_t opts_len;
+	const uint8_t *mac; /* NULL: ask the neighbour table */
+};
+bool tcps_reply(struct tcps *t, const struct tcps_reply *r);
+void tcps_reset_reply(struct tcps *t, const struct tcps_seg *s);
+
+/* tcp_timer.c */
+void tcps_conn_timer(struct tcps *t, struct tcps_timer *timer);
+void tcps_conn_rearm(struct tcps_conn *c, uint64_t deadline_ns);
+void tcps_keepalive_start(struct tcps_conn *c);
+
+/* send.c */
+void tcps_send_sync(struct tcps_conn *c);
+void tcps_send_acked(struct tcps_conn *c, uint32_t n);
+void tcps_send_free(struct tcps_conn *c);
+void tcps_send_rewind(struct tcps_conn *c);
+uint64_t tcps_send_copy(const struct tcps *t, struct tcps_cursor *cur, uint8_t *to, uint32_t len);
+
+/* recv.c */
+void tcps_recv_data(struct tcps_conn *c, uint32_t seq, const uint8_t *data, uint32_t len);
+void tcps_recv_deliver(struct tcps_conn *c);
+void tcps_recv_free(struct tcps_conn *c);
+uint32_t tcps_recv_end(const struct tcps_conn *c); /* rcv_nxt without the peer's FIN */
+bool tcps_recv_hold(struct tcps_conn *c, const uint8_t *data, uint32_t len);
+
+/* pool.c */
+uint32_t tcps_block_alloc(struct tcps *t);
+void tcps_block_free(struct tcps *t, uint32_t idx);
+uint32_t tcps_slice_alloc(struct tcps *t);
+void tcps_slice_free(struct tcps *t, uint32_t idx);
+
+static inline uint32_t tcps_conn_idx(const struct tcps *t, const struct tcps_conn *c)
+{
+	return (uint32_t)(c - t->conns);
+}
+
+static inline void tcps_touch(struct tcps_conn *c)
+{
+	if ((c->flags & CF_TOUCHED) == 0)
+		tcps_touch_slow(c);
+}
+
+static inline uint32_t tcps_ts_now(const struct tcps *t, uint32_t offset)
+{
+	return (uint32_t)(t->now_ns / TCPS_NS_PER_MS) + offset;
+}
+
+static inline uint32_t tcps_coarse_ms(uint64_t now_ns)
+{
+	return (uint32_t)(now_ns >> 20);
+}
+
+/* Bytes queued and never sent, counted from snd_nxt; -1: FIN went out behind them. */
+static inline int32_t tcps_left(const struct tcps_conn *c)
+{
+	return (int32_t)(c->snd_una + c->snd_buf_bytes - c->snd_nxt);
+}
+
+/* FIN was asked for and has not been acknowledged. */
+static inline bool tcps_fin_owed(const struct tcps_conn *c)
+{
+	return (c->flags & (CF_FIN_QUEUED | CF_FIN_ACKED)) == CF_FIN_QUEUED;
+}
+
+/*
+ * The window to advertise. RFC 9293 3.8.6.2.2: the right edge moves in steps worth a segment; it never moves left,
+ * for rx_head_seq only grows.
+ */
+static inline uint32_t tcps_recv_window(struct tcps_conn *c)
+{
+	uint32_t edge = c->rx_head_seq + c->t->cfg.recv_window_bytes;
+	if ((int32_t)(edge - c->rcv_adv) >= (int32_t)c->t->window_step)
+		c->rcv_adv = edge;
+	return c->rcv_adv - c->rcv_nxt;
+}
+
+#endif

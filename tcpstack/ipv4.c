@@ -1,0 +1,141 @@
+/*
+ * ipv4.c - Ethernet and IPv4: validation on the way in, headers on the way out, ICMP echo.
+ *
+ * Owns: no state but the counters.
+ * Core: the worker that owns the stack.
+ * Spec: RFC 791, RFC 792, RFC 1122 3.2, RFC 6864 (unfragmentable packets need no identification).
+ */
+#include "tcpstack/internal.h"
+
+uint32_t tcps_addr_sum(uint32_t a_raw, uint32_t b_raw)
+{
+	return tcps_sum_fold64((uint64_t)a_raw + b_raw);
+}
+
+/* `addr_sum` of both addresses is constant per connection; the rest of the header is known beforehand but its length. */
+void tcps_ipv4_header(const struct tcps *t, uint8_t *ip, uint32_t peer_addr_raw, uint8_t protocol, size_t len, uint32_t addr_sum)
+{
+	uint16_t total = htobe16((uint16_t)len);
+	uint16_t ttl_protocol = htobe16((uint16_t)(IPV4_TTL << 8 | protocol));
+	put_be16(ip, 0x4500);
+	put_raw16(ip + 2, total);
+	put_be32(ip + 4, IPV4_FLAG_DF);
+	put_raw16(ip + 8, ttl_protocol);
+	put_raw32(ip + 12, t->addr_raw);
+	put_raw32(ip + 16, peer_addr_raw);
+	uint16_t cksum = 0;
+	if (!t->cfg.tx_ip_cksum_offload) {
+		uint32_t sum = addr_sum + htobe16(0x4500) + total + htobe16(IPV4_FLAG_DF) + ttl_protocol;
+		sum = (sum & 0xffff) + (sum >> 16);
+		sum = (sum & 0xffff) + (sum >> 16);
+		cksum = (uint16_t)~sum;
+	}
+	put_raw16(ip + 10, cksum);
+}
+
+static void icmp_input(struct tcps *t, const uint8_t *frame, const uint8_t *ip, const uint8_t *icmp, uint32_t len)
+{
+	if (len < 8 || tcps_sum_fold64(tcps_sum_words(0, icmp, len)) != 0xffff) {
+		TCPS_COUNT(t, icmp_bad);
+		return;
+	}
+	if (icmp[0] != 8 || icmp[1] != 0) {
+		TCPS_COUNT(t, icmp_other);
+		return;
+	}
+	size_t total = IPV4_HLEN + len;
+	if (total > t->cfg.mtu) {
+		TCPS_COUNT(t, icmp_bad);
+		return;
+	}
+	void *handle;
+	uint8_t *f = t->ops.tx_alloc(t->ctx, ETH_HLEN + total, &handle);
+	if (f == NULL) {
+		TCPS_COUNT(t, tx_blocked);
+		return;
+	}
+	uint32_t peer = get_raw32(ip + 12);
+	memcpy(f, frame + 6, 6);
+	memcpy(f + 6, t->cfg.mac, 6);
+	put_be16(f + 12, ETH_TYPE_IPV4);
+	tcps_ipv4_header(t, f + ETH_HLEN, peer, IPPROTO_ICMP_NUM, total, tcps_addr_sum(t->addr_raw, peer));
+	uint8_t *out = f + TCP_OFFSET;
+	memcpy(out, icmp, len);
+	out[0] = 0;
+	put_raw16(out + 2, 0);
+	put_raw16(out + 2, (uint16_t)~tcps_sum_fold64(tcps_sum_words(0, out, len)));
+	const struct tcps_tx_meta meta = {.ip_cksum = t->cfg.tx_ip_cksum_offload, .l2_len = ETH_HLEN, .l3_len = IPV4_HLEN};
+	t->ops.tx_send(t->ctx, handle, ETH_HLEN + total, &meta);
+	TCPS_COUNT(t, frames_out);
+	TCPS_COUNT(t, icmp_echo);
+}
+
+/* RFC 1122 3.2.1.3: these are never the source of a packet that came over a wire. */
+static bool source_is_bad(const struct tcps *t, uint32_t addr_raw)
+{
+	uint32_t a = be32toh(addr_raw);
+	uint32_t host_bits = ~be32toh(t->mask_raw);
+	bool on_link = ((addr_raw ^ t->addr_raw) & t->mask_raw) == 0;
+	return addr_raw == t->addr_raw || a == 0 || a >= 0xe0000000u || a >> 24 == 127 ||
+	       (on_link && host_bits > 1 && ((a & host_bits) == host_bits || (a & host_bits) == 0));
+}
+
+static void ipv4_input(struct tcps *t, const uint8_t *frame, size_t len, uint32_t rx_flags)
+{
+	const uint8_t *ip = frame + ETH_HLEN;
+	if (len < ETH_HLEN + IPV4_HLEN) {
+		TCPS_COUNT(t, drop_short);
+		return;
+	}
+	uint32_t header_len = (ip[0] & 0xfu) * 4u;
+	uint32_t total = get_be16(ip + 2);
+	if (ip[0] >> 4 != 4 || header_len < IPV4_HLEN || total < header_len || total > len - ETH_HLEN) {
+		TCPS_COUNT(t, drop_bad_ip_header);
+		return;
+	}
+	if ((rx_flags & TCPS_RX_IP_CKSUM_GOOD) == 0 && tcps_sum_fold64(tcps_sum_words(0, ip, header_len)) != 0xffff) {
+		TCPS_COUNT(t, drop_bad_ip_cksum);
+		return;
+	}
+	if (get_raw32(ip + 16) != t->addr_raw) {
+		TCPS_COUNT(t, drop_not_for_us);
+		return;
+	}
+	if (source_is_bad(t, get_raw32(ip + 12))) {
+		TCPS_COUNT(t, drop_bad_source);
+		return;
+	}
+	if ((get_be16(ip + 6) & IPV4_FRAGMENT_MASK) != 0) {
+		TCPS_COUNT(t, drop_fragment);
+		return;
+	}
+	if (ip[9] == IPPROTO_TCP_NUM)
+		tcps_tcp_input(t, frame, ip, ip + header_len, total - header_len, rx_flags);
+	else if (ip[9] == IPPROTO_ICMP_NUM)
+		icmp_input(t, frame, ip, ip + header_len, total - header_len);
+	else
+		TCPS_COUNT(t, drop_ip_protocol);
+}
+
+void tcps_input(struct tcps *t, const uint8_t *frame, size_t len, uint32_t rx_flags, uint64_t now_ns)
+{
+	t->now_ns = now_ns;
+	TCPS_COUNT(t, frames_in);
+	if (len < ETH_HLEN) {
+		TCPS_COUNT(t, drop_short);
+		return;
+	}
+	uint16_t type = get_be16(frame + 12);
+	bool to_us = memcmp(frame, t->cfg.mac, 6) == 0;
+	if (__builtin_expect(type == ETH_TYPE_IPV4 && to_us, 1)) {
+		ipv4_input(t, frame, len, rx_flags);
+		return;
+	}
+	static const uint8_t broadcast[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+	if (type == ETH_TYPE_ARP && (to_us || memcmp(frame, broadcast, 6) == 0))
+		tcps_arp_input(t, frame, len);
+	else if (type == ETH_TYPE_IPV4 || type == ETH_TYPE_ARP)
+		TCPS_COUNT(t, drop_not_for_us);
+	else
+		TCPS_COUNT(t, drop_ethertype);
+}

@@ -1,0 +1,279 @@
+/*
+ * send.c - the send stream: a queue of slices that stay until the peer has acknowledged them.
+ *
+ * Owns: head/tail/cur of a connection, snd_buf_bytes, the blocks and slices that they use.
+ * Core: the worker that owns the stack.
+ * Spec: RFC 9293 3.10.2 (SEND); the slices are ours, so that a segment can be cut anew at every retransmission.
+ */
+#include "tcpstack/internal.h"
+
+#include <assert.h>
+
+/* tcps_commit() only moves tail_ptr; the length of the tail slice is worked out when someone needs it. */
+void tcps_send_sync(struct tcps_conn *c)
+{
+	if (c->tail_ptr != NULL) {
+		struct tcps_slice *s = &c->t->slices[c->tail_idx];
+		s->len_bytes = (uint32_t)(c->tail_ptr - s->data);
+	}
+}
+
+static bool sending_closed(const struct tcps_conn *c)
+{
+	return (c->flags & (CF_FIN_QUEUED | CF_DEAD | CF_FINISHED)) != 0 || c->state == TCPS_CLOSED;
+}
+
+static void block_put(struct tcps_conn *c, uint32_t block_idx)
+{
+	struct tcps_block *b = &c->t->blocks[block_idx];
+	assert(b->slice_count > 0);
+	if (--b->slice_count > 0)
+		return;
+	if (c->cold->part_block_idx == block_idx)
+		c->cold->part_block_idx = TCPS_NIL;
+	tcps_block_free(c->t, block_idx);
+}
+
+/* Appends an empty slice, or takes over the tail slice when nothing was ever written to it. */
+static struct tcps_slice *slice_append(struct tcps_conn *c)
+{
+	struct tcps *t = c->t;
+	tcps_send_sync(c);
+	if (c->tail_idx != TCPS_NIL && t->slices[c->tail_idx].len_bytes == 0) {
+		struct tcps_slice *s = &t->slices[c->tail_idx];
+		if (s->block_idx != TCPS_NIL)
+			block_put(c, s->block_idx);
+		s->block_idx = TCPS_NIL;
+		return s;
+	}
+	uint32_t idx = tcps_slice_alloc(t);
+	if (idx == TCPS_NIL)
+		return NULL;
+	struct tcps_slice *s = &t->slices[idx];
+	*s = (struct tcps_slice){.next_idx = TCPS_NIL, .block_idx = TCPS_NIL};
+	if (c->tail_idx == TCPS_NIL) {
+		c->head_idx = idx;
+		c->cur_idx = idx;
+		c->cur_off = 0;
+	} else {
+		t->slices[c->tail_idx].next_idx = idx;
+	}
+	c->tail_idx = idx;
+	return s;
+}
+
+/* Goes on writing in `block_idx` from `used` on. */
+static bool open_tail(struct tcps_conn *c, uint32_t block_idx, uint32_t used)
+{
+	struct tcps_block *b = &c->t->blocks[block_idx];
+	b->slice_count++; /* first: slice_append() may let go of another slice in this block */
+	struct tcps_slice *s = slice_append(c);
+	if (s == NULL) {
+		b->slice_count--;
+		return false;
+	}
+	s->data = b->data + used;
+	s->len_bytes = 0;
+	s->owner = NULL;
+	s->block_idx = block_idx;
+	c->tail_ptr = b->data + used;
+	c->tail_room = TCPS_BLOCK_ROOM - used;
+	c->cold->part_block_idx = TCPS_NIL;
+	return true;
+}
+
+static __attribute__((noinline)) uint8_t *reserve_slow(struct tcps_conn *c, size_t len)
+{
+	if (sending_closed(c) || len > TCPS_RESERVE_MAX || c->snd_buf_bytes > TCPS_QUEUED_MAX)
+		return NULL;
+	struct tcps_cold *cold = c->cold;
+	if (cold->part_block_idx != TCPS_NIL && TCPS_BLOCK_ROOM - cold->part_used >= len)
+		return open_tail(c, cold->part_block_idx, cold->part_used) ? c->tail_ptr : NULL;
+	uint32_t idx = tcps_block_alloc(c->t);
+	if (idx == TCPS_NIL)
+		return NULL;
+	if (!open_tail(c, idx, 0)) {
+		tcps_block_free(c->t, idx);
+		return NULL;
+	}
+	return c->tail_ptr;
+}
+
+uint8_t *tcps_reserve(struct tcps_conn *c, size_t len)
+{
+	/* tail_room is 0 whenever sending is closed. */
+	if (__builtin_expect(len <= c->tail_room && len != 0, 1))
+		return c->tail_ptr;
+	return reserve_slow(c, len);
+}
+
+void tcps_commit(struct tcps_conn *c, size_t len)
+{
+	c->tail_ptr += len;
+	c->tail_room -= (uint32_t)len;
+	c->snd_buf_bytes += (uint32_t)len;
+	tcps_touch(c);
+}
+
+bool tcps_send(struct tcps_conn *c, const void *data, size_t len)
+{
+	struct tcps *t = c->t;
+	if (sending_closed(c) || len > TCPS_QUEUED_MAX || c->snd_buf_bytes > TCPS_QUEUED_MAX)
+		return false;
+	uint32_t room = c->tail_room;
+	if (c->cold->part_block_idx != TCPS_NIL)
+		room = TCPS_BLOCK_ROOM - c->cold->part_used;
+	size_t blocks = len > room ? (len - room + TCPS_BLOCK_ROOM - 1) / TCPS_BLOCK_ROOM : 0;
+	if (blocks > t->block_free_count || blocks + 1 > t->slice_free_count) {
+		TCPS_COUNT(t, no_blocks);
+		return false;
+	}
+	const uint8_t *from = data;
+	while (len > 0) {
+		if (c->tail_room == 0 && reserve_slow(c, 1) == NULL) {
+			assert(!"the room was counted before");
+			return false;
+		}
+		size_t n = len < c->tail_room ? len : c->tail_room;
+		memcpy(c->tail_ptr, from, n);
+		tcps_commit(c, n);
+		from += n;
+		len -= n;
+	}
+	return true;
+}
+
+bool tcps_send_ref(struct tcps_conn *c, const void *data, size_t len, void *owner)
+{
+	struct tcps *t = c->t;
+	if (sending_closed(c) || len == 0 || len > TCPS_QUEUED_MAX || c->snd_buf_bytes > TCPS_QUEUED_MAX)
+		return false;
+	uint32_t part_block_idx = TCPS_NIL, part_used = 0;
+	if (c->tail_ptr != NULL && c->tail_room > 0) {
+		part_block_idx = t->slices[c->tail_idx].block_idx;
+		part_used = TCPS_BLOCK_ROOM - c->tail_room;
+		t->blocks[part_block_idx].slice_count++; /* stays while slice_append() may drop the empty tail */
+	}
+	struct tcps_slice *s = slice_append(c);
+	if (part_block_idx != TCPS_NIL && --t->blocks[part_block_idx].slice_count == 0) {
+		tcps_block_free(t, part_block_idx);
+		part_block_idx = TCPS_NIL;
+	}
+	if (s == NULL)
+		return false;
+	s->data = data;
+	s->len_bytes = (uint32_t)len;
+	s->owner = owner;
+	s->block_idx = TCPS_NIL;
+	if (part_block_idx != TCPS_NIL) {
+		c->cold->part_block_idx = part_block_idx;
+		c->cold->part_used = part_used;
+	}
+	c->tail_ptr = NULL;
+	c->tail_room = 0;
+	c->snd_buf_bytes += (uint32_t)len;
+	t->ref_count++;
+	tcps_touch(c);
+	return true;
+}
+
+static void drop_head(struct tcps_conn *c)
+{
+	struct tcps *t = c->t;
+	uint32_t idx = c->head_idx;
+	struct tcps_slice *s = &t->slices[idx];
+	bool is_ref = s->block_idx == TCPS_NIL;
+	void *owner = s->owner;
+	c->head_idx = s->next_idx;
+	if (c->cur_idx == idx) {
+		c->cur_idx = c->head_idx;
+		c->cur_off = 0;
+	}
+	if (c->head_idx == TCPS_NIL) {
+		c->tail_idx = TCPS_NIL;
+		c->tail_ptr = NULL;
+		c->tail_room = 0;
+	}
+	if (!is_ref)
+		block_put(c, s->block_idx);
+	tcps_slice_free(t, idx);
+	if (is_ref) {
+		t->ref_count--;
+		t->ops.release(t->ctx, owner);
+	}
+}
+
+/* The first `n` bytes have been acknowledged. snd_nxt may lie anywhere; the caller moves it if it was passed. */
+void tcps_send_acked(struct tcps_conn *c, uint32_t n)
+{
+	tcps_send_sync(c);
+	assert(n <= c->snd_buf_bytes);
+	c->snd_buf_bytes -= n;
+	while (c->head_idx != TCPS_NIL) {
+		struct tcps_slice *s = &c->t->slices[c->head_idx];
+		uint32_t k = n < s->len_bytes ? n : s->len_bytes;
+		s->data += k;
+		s->len_bytes -= k;
+		n -= k;
+		if (c->cur_idx == c->head_idx)
+			c->cur_off -= k < c->cur_off ? k : c->cur_off;
+		if (s->len_bytes > 0)
+			break;
+		drop_head(c);
+	}
+	assert(n == 0 || (c->flags & CF_DEAD) != 0); /* release() may have aborted the connection */
+}
+
+void tcps_send_free(struct tcps_conn *c)
+{
+	tcps_send_acked(c, c->snd_buf_bytes);
+	c->tail_room = 0;
+}
+
+void tcps_send_rewind(struct tcps_conn *c)
+{
+	c->cur_idx = c->head_idx;
+	c->cur_off = 0;
+}
+
+/* Copies the next `len` bytes; they must be there. Returns their sum, or 0 where the port works out the checksum. */
+uint64_t tcps_send_copy(const struct tcps *t, struct tcps_cursor *cur, uint8_t *to, uint32_t len)
+{
+	bool sum_here = !t->cfg.tx_tcp_cksum_offload;
+	uint64_t sum = 0;
+	bool odd = false;
+	for (;;) {
+		const struct tcps_slice *s = &t->slices[cur->idx];
+		uint32_t n = s->len_bytes - cur->off;
+		bool last = n >= len;
+		if (last)
+			n = len;
+		if (sum_here) {
+			uint64_t part = tcps_copy_sum(to, s->data + cur->off, n);
+			if (odd)
+				part = part << 8 | part >> 56;
+			sum += part;
+			sum += sum < part;
+		} else {
+			memcpy(to, s->data + cur->off, n);
+		}
+		cur->off += n;
+		if (last)
+			return sum;
+		odd ^= n & 1;
+		to += n;
+		len -= n;
+		cur->idx = s->next_idx;
+		cur->off = 0;
+	}
+}
+
+size_t tcps_unsent(const struct tcps_conn *c)
+{
+	return c->snd_buf_bytes;
+}
+
+bool tcps_writable(const struct tcps_conn *c)
+{
+	return (c->flags & CF_OVER_HIGH) == 0 && c->snd_buf_bytes <= c->t->cfg.send_high_water_bytes && !sending_closed(c);
+}

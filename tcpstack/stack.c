@@ -1,0 +1,246 @@
+/*
+ * stack.c - making a stack in the memory given, ticking it, and telling its figures.
+ *
+ * Owns: the layout of the memory; everything is carved out once, here.
+ * Core: the worker that owns the stack.
+ * Spec: none.
+ */
+#include "tcpstack/internal.h"
+
+struct carver {
+	uint8_t *base; /* NULL: only measuring */
+	size_t used;
+};
+
+static void *carve(struct carver *v, size_t count, size_t size)
+{
+	v->used = (v->used + 63) & ~(size_t)63;
+	void *p = v->base == NULL ? NULL : v->base + v->used;
+	v->used += count * size;
+	return p;
+}
+
+static uint32_t bucket_count(uint32_t items)
+{
+	uint32_t n = 16;
+	while (n < items && n < 1u << 30)
+		n <<= 1;
+	return n;
+}
+
+/* References and inline slices share a pool: a block has a slice, and as many references again may lie between. */
+static uint32_t slice_count(const struct tcps_config *cfg)
+{
+	return cfg->blocks_max * 2;
+}
+
+static size_t lay_out(struct tcps *t, const struct tcps_config *cfg, uint8_t *base)
+{
+	struct carver v = {.base = base};
+	struct tcps scratch;
+	if (t == NULL)
+		t = &scratch;
+	carve(&v, 1, sizeof(struct tcps));
+	t->conns = carve(&v, cfg->conns_max, sizeof(struct tcps_conn));
+	t->colds = carve(&v, cfg->conns_max, sizeof(struct tcps_cold));
+	t->buckets = carve(&v, bucket_count(cfg->conns_max), sizeof(uint32_t));
+	t->half_open.recs = carve(&v, cfg->half_open_max, sizeof(struct tcps_mini));
+	t->half_open.buckets = carve(&v, bucket_count(cfg->half_open_max), sizeof(uint32_t));
+	t->time_wait.recs = carve(&v, cfg->time_wait_max, sizeof(struct tcps_mini));
+	t->time_wait.buckets = carve(&v, bucket_count(cfg->time_wait_max), sizeof(uint32_t));
+	t->neighs = carve(&v, cfg->neighbours_max, sizeof(struct tcps_neigh));
+	t->neigh_buckets = carve(&v, bucket_count(cfg->neighbours_max), sizeof(uint32_t));
+	t->slices = carve(&v, slice_count(cfg), sizeof(struct tcps_slice));
+	t->blocks = carve(&v, cfg->blocks_max, sizeof(struct tcps_block));
+	return (v.used + 63) & ~(size_t)63;
+}
+
+static bool config_valid(const struct tcps_config *cfg)
+{
+	bool pools = cfg->conns_max > 0 && cfg->conns_max < 1u << 28 && cfg->half_open_max > 0 && cfg->half_open_max < 1u << 28 &&
+		     cfg->time_wait_max > 0 && cfg->time_wait_max < 1u << 28 && cfg->neighbours_max > 0 &&
+		     cfg->neighbours_max < TCPS_NO_NEIGHBOUR && cfg->blocks_max > 0 && cfg->blocks_max < 1u << 30;
+	bool times = cfg->rto_min_ns > 0 && cfg->rto_min_ns <= cfg->rto_max_ns && cfg->rto_max_ns / 1000 < UINT32_MAX &&
+		     cfg->msl_ns > 0 && cfg->retransmits_max > 0 && cfg->retransmits_max < UINT8_MAX;
+	bool sizes = cfg->mtu >= 576 && cfg->recv_window_bytes >= 2048 && cfg->recv_window_bytes < 1u << 30 &&
+		     cfg->ipv4_prefix_len <= 32 && (cfg->mac[0] & 1) == 0;
+	return pools && times && sizes;
+}
+
+size_t tcps_mem_bytes(const struct tcps_config *cfg)
+{
+	return lay_out(NULL, cfg, NULL);
+}
+
+static void pools_init(struct tcps *t)
+{
+	const struct tcps_config *cfg = &t->cfg;
+	t->conn_free_idx = TCPS_NIL;
+	for (uint32_t i = cfg->conns_max; i-- > 0;) {
+		t->conns[i].hash_next_idx = t->conn_free_idx;
+		t->conn_free_idx = i;
+	}
+	t->block_free_idx = TCPS_NIL;
+	for (uint32_t i = cfg->blocks_max; i-- > 0;)
+		tcps_block_free(t, i);
+	t->slices_max = slice_count(cfg);
+	t->slice_free_idx = TCPS_NIL;
+	for (uint32_t i = t->slices_max; i-- > 0;)
+		tcps_slice_free(t, i);
+	t->neigh_free_idx = TCPS_NIL;
+	for (uint32_t i = cfg->neighbours_max; i-- > 0;) {
+		t->neighs[i].hash_next_idx = t->neigh_free_idx;
+		t->neigh_free_idx = i;
+	}
+	t->bucket_mask = bucket_count(cfg->conns_max) - 1;
+	for (uint32_t i = 0; i <= t->bucket_mask; i++)
+		t->buckets[i] = TCPS_NIL;
+	t->neigh_bucket_mask = bucket_count(cfg->neighbours_max) - 1;
+	for (uint32_t i = 0; i <= t->neigh_bucket_mask; i++)
+		t->neigh_buckets[i] = TCPS_NIL;
+	t->half_open.max = cfg->half_open_max;
+	t->half_open.bucket_mask = bucket_count(cfg->half_open_max) - 1;
+	tcps_mini_init(&t->half_open, TCPS_TIMER_HALF_OPEN);
+	t->time_wait.max = cfg->time_wait_max;
+	t->time_wait.bucket_mask = bucket_count(cfg->time_wait_max) - 1;
+	tcps_mini_init(&t->time_wait, TCPS_TIMER_TIME_WAIT);
+}
+
+struct tcps *tcps_init(void *mem, size_t mem_bytes, const struct tcps_config *cfg, const struct tcps_ops *ops, void *ctx,
+		       uint64_t now_ns)
+{
+	if (!config_valid(cfg) || mem_bytes < tcps_mem_bytes(cfg) || ((uintptr_t)mem & 63) != 0)
+		return NULL;
+	struct tcps *t = mem;
+	lay_out(t, cfg, mem);
+	t->cfg = *cfg;
+	t->ops = *ops;
+	t->ctx = ctx;
+	t->now_ns = now_ns;
+	t->addr_raw = get_raw32(cfg->ipv4);
+	t->mask_raw = cfg->ipv4_prefix_len == 0 ? 0 : htobe32(UINT32_MAX << (32 - cfg->ipv4_prefix_len));
+	t->gateway_raw = get_raw32(cfg->ipv4_gateway);
+	t->mss_local = cfg->mtu - IPV4_HLEN - TCP_HLEN;
+	uint32_t half = cfg->recv_window_bytes / 2;
+	t->window_step = half < t->mss_local ? half : t->mss_local;
+	while (t->rcv_wscale < TCP_WSCALE_MAX && cfg->recv_window_bytes >> t->rcv_wscale > 0xffff)
+		t->rcv_wscale++;
+	t->touched_head_idx = t->touched_tail_idx = TCPS_NIL;
+	pools_init(t);
+	tcps_wheel_init(&t->wheel, now_ns);
+	return t;
+}
+
+void tcps_tick(struct tcps *t, uint64_t now_ns)
+{
+	t->now_ns = now_ns;
+	if (now_ns >> TCPS_WHEEL_TICK_SHIFT >= t->wheel.next_tick || now_ns >> TCPS_WHEEL_TICK_SHIFT > t->wheel.cur_tick) {
+		struct tcps_timer *timer;
+		while ((timer = tcps_wheel_expire(&t->wheel, now_ns)) != NULL) {
+			switch ((enum tcps_timer_kind)timer->kind) {
+			case TCPS_TIMER_CONN:
+				tcps_conn_timer(t, timer);
+				break;
+			case TCPS_TIMER_HALF_OPEN:
+				tcps_half_open_timer(t, timer);
+				break;
+			case TCPS_TIMER_TIME_WAIT:
+				tcps_time_wait_timer(t, timer);
+				break;
+			case TCPS_TIMER_NEIGHBOUR:
+				tcps_neigh_timer(t, timer);
+				break;
+			}
+		}
+	}
+	if (t->tx_starved)
+		tcps_flush(t, now_ns);
+}
+
+uint64_t tcps_next_deadline(const struct tcps *t)
+{
+	if (t->touched_count > 0)
+		return t->tx_starved ? t->now_ns + (1ull << TCPS_WHEEL_TICK_SHIFT) : t->now_ns;
+	return tcps_wheel_next_ns(&t->wheel);
+}
+
+const uint64_t *tcps_counters(const struct tcps *t)
+{
+	return t->counters;
+}
+
+static const struct {
+	const char *name, *text;
+} counter_list[TCPS_CNT_COUNT] = {
+#define TCPS_COUNTER(name, text) [TCPS_CNT_##name] = {#name, text},
+#include "tcpstack/counters.def"
+#undef TCPS_COUNTER
+};
+
+const char *tcps_counter_name(unsigned idx)
+{
+	return idx < TCPS_CNT_COUNT ? counter_list[idx].name : "?";
+}
+
+const char *tcps_counter_text(unsigned idx)
+{
+	return idx < TCPS_CNT_COUNT ? counter_list[idx].text : "?";
+}
+
+const char *tcps_reason_text(enum tcps_reason reason)
+{
+	switch (reason) {
+	case TCPS_CLOSED_NORMALLY:
+		return "closed by both sides";
+	case TCPS_CLOSED_RESET:
+		return "reset by the peer";
+	case TCPS_CLOSED_TIMEOUT:
+		return "the peer did not answer";
+	case TCPS_CLOSED_ABORTED:
+		return "aborted";
+	case TCPS_CLOSED_REFUSED:
+		return "connection refused";
+	case TCPS_CLOSED_NO_BUFFERS:
+		return "out of buffers";
+	}
+	return "?";
+}
+
+void tcps_usage(const struct tcps *t, struct tcps_usage *out)
+{
+	*out = (struct tcps_usage){.conns = t->conn_count,
+				   .half_open = t->half_open.count,
+				   .time_wait = t->time_wait.count,
+				   .blocks_in_use = t->cfg.blocks_max - t->block_free_count,
+				   .refs_in_use = t->ref_count,
+				   .conns_max = t->cfg.conns_max,
+				   .half_open_max = t->cfg.half_open_max,
+				   .time_wait_max = t->cfg.time_wait_max,
+				   .blocks_max = t->cfg.blocks_max};
+}
+
+void tcps_info(const struct tcps_conn *c, struct tcps_conn_info *out)
+{
+	const struct tcps_cold *cold = c->cold;
+	uint32_t unacked = c->snd_max - c->snd_una;
+	if (unacked > c->snd_buf_bytes)
+		unacked = c->snd_buf_bytes;
+	*out = (struct tcps_conn_info){.state = tcps_state_name(c->state),
+				       .srtt_us = cold->srtt_us,
+				       .rttvar_us = cold->rttvar_us,
+				       .rto_ms = c->rto_us / 1000,
+				       .cwnd_bytes = c->cwnd_bytes,
+				       .ssthresh_bytes = cold->ssthresh_bytes,
+				       .mss = c->mss,
+				       .snd_wnd_bytes = c->snd_wnd,
+				       .rcv_wnd_bytes = c->rcv_adv - c->rcv_nxt,
+				       .unsent_bytes = c->snd_buf_bytes - unacked,
+				       .unacked_bytes = unacked,
+				       .retransmits = cold->retransmits};
+	if (c->state >= TCPS_ESTABLISHED) {
+		/* Both SYNs and FINs take a sequence number; our FIN counts once it was sent. */
+		bool fin_sent = c->snd_max - c->snd_una > c->snd_buf_bytes || (c->flags & CF_FIN_ACKED) != 0;
+		out->bytes_out = ((uint64_t)cold->snd_wraps << 32 | c->snd_max) - (cold->iss + 1) - fin_sent;
+		out->bytes_in = ((uint64_t)cold->rcv_wraps << 32 | tcps_recv_end(c)) - (cold->irs + 1);
+	}
+}

@@ -1,0 +1,208 @@
+/*
+ * tcp_ack.c - what an acknowledgement does: round-trip time, congestion window, loss recovery, our FIN.
+ *
+ * Owns: snd_una, snd_wnd, cwnd_bytes and the recovery state of a connection.
+ * Core: the worker that owns the stack.
+ * Spec: RFC 6298, RFC 5681, RFC 6582 (NewReno), RFC 7323 4.
+ */
+#include "tcpstack/internal.h"
+
+#define RTT_GRANULARITY_US 1000u
+#define CWND_MAX_BYTES	   (1u << 29)
+#define ACKS_PER_SECOND_MAX 10u
+
+uint32_t tcps_rto_from_rtt(const struct tcps *t, const struct tcps_cold *cold)
+{
+	uint64_t var = 4ull * cold->rttvar_us > RTT_GRANULARITY_US ? 4ull * cold->rttvar_us : RTT_GRANULARITY_US;
+	uint64_t rto = cold->srtt_us + var;
+	if (rto < t->cfg.rto_min_ns / 1000)
+		rto = t->cfg.rto_min_ns / 1000;
+	if (rto > t->cfg.rto_max_ns / 1000)
+		rto = t->cfg.rto_max_ns / 1000;
+	return (uint32_t)rto;
+}
+
+/* RFC 6298 2.2 and 2.3. A round trip too short to measure still counts as one microsecond. */
+static void rtt_sample(struct tcps_conn *c, uint64_t rtt_us)
+{
+	struct tcps_cold *cold = c->cold;
+	uint32_t r = rtt_us == 0 ? 1 : rtt_us > 60000000 ? 60000000 : (uint32_t)rtt_us;
+	if (cold->srtt_us == 0) {
+		cold->srtt_us = r;
+		cold->rttvar_us = r / 2;
+	} else {
+		uint32_t delta = r > cold->srtt_us ? r - cold->srtt_us : cold->srtt_us - r;
+		cold->rttvar_us = (uint32_t)((3ull * cold->rttvar_us + delta) / 4);
+		cold->srtt_us = (uint32_t)((7ull * cold->srtt_us + r) / 8);
+		if (cold->srtt_us == 0)
+			cold->srtt_us = 1;
+	}
+	c->rto_us = tcps_rto_from_rtt(c->t, cold);
+}
+
+/* Karn: a timed segment was sent once only. Where it was resent, the echoed timestamp says which copy arrived. */
+void tcps_measure(struct tcps_conn *c, const struct tcps_seg *s)
+{
+	struct tcps *t = c->t;
+	if (c->flags & CF_TIMING) {
+		if (!seq_gt(s->ack, c->rtt_seq))
+			return;
+		c->flags &= ~CF_TIMING;
+		rtt_sample(c, (t->now_ns - c->cold->rtt_start_ns) / 1000);
+	} else if ((c->flags & CF_TS) != 0 && s->has_ts && s->ts_ecr != 0) {
+		uint32_t age_ms = tcps_ts_now(t, c->ts_offset) - s->ts_ecr;
+		if (age_ms < 60000)
+			rtt_sample(c, (uint64_t)age_ms * 1000);
+	}
+}
+
+/* RFC 5681 3.1, only while the window is what limits us: one that is not used proves nothing. */
+static void grow(struct tcps_conn *c, uint32_t acked, uint32_t flight)
+{
+	uint32_t mss = c->mss;
+	if (flight + 2 * mss < c->cwnd_bytes || c->cwnd_bytes >= CWND_MAX_BYTES)
+		return;
+	if (c->cwnd_bytes < c->cold->ssthresh_bytes) {
+		c->cwnd_bytes += acked < mss ? acked : mss;
+		return;
+	}
+	uint32_t step = mss * mss / c->cwnd_bytes;
+	c->cwnd_bytes += step == 0 ? 1 : step;
+}
+
+/* RFC 6582 3.2 (3): an ACK of new data during fast recovery. */
+static void recovery_acked(struct tcps_conn *c, uint32_t ack, uint32_t acked)
+{
+	struct tcps_cold *cold = c->cold;
+	if (seq_ge(ack, cold->recover_seq)) {
+		uint32_t flight = c->snd_max - ack;
+		uint32_t wnd = (flight > c->mss ? flight : c->mss) + c->mss;
+		c->cwnd_bytes = wnd < cold->ssthresh_bytes ? wnd : cold->ssthresh_bytes;
+		c->flags &= ~(CF_RECOVERY | CF_REXMT_HEAD);
+		c->dup_acks = 0;
+		return;
+	}
+	c->flags |= CF_REXMT_HEAD;
+	c->cwnd_bytes = c->cwnd_bytes > acked ? c->cwnd_bytes - acked : 0;
+	if (acked >= c->mss)
+		c->cwnd_bytes += c->mss;
+	if (c->cwnd_bytes < c->mss)
+		c->cwnd_bytes = c->mss;
+}
+
+void tcps_dup_ack(struct tcps_conn *c)
+{
+	struct tcps_cold *cold = c->cold;
+	TCPS_COUNT(c->t, dup_acks_in);
+	if (c->dup_acks < UINT8_MAX)
+		c->dup_acks++;
+	if (c->flags & CF_RECOVERY) {
+		if (c->cwnd_bytes < CWND_MAX_BYTES)
+			c->cwnd_bytes += c->mss;
+	} else if (c->dup_acks == 3 && seq_gt(c->snd_una - 1, cold->recover_seq)) {
+		uint32_t flight = c->snd_max - c->snd_una;
+		cold->ssthresh_bytes = flight / 2 > 2u * c->mss ? flight / 2 : 2u * c->mss;
+		cold->recover_seq = c->snd_max;
+		c->cwnd_bytes = cold->ssthresh_bytes + 3u * c->mss;
+		c->flags |= CF_RECOVERY | CF_REXMT_HEAD;
+		tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
+	}
+	tcps_touch(c);
+}
+
+static void fin_acked(struct tcps_conn *c)
+{
+	c->flags |= CF_FIN_ACKED;
+	if (c->state == TCPS_FIN_WAIT_1) {
+		tcps_conn_set_state(c, TCPS_FIN_WAIT_2);
+		if (c->cold->keep_deadline_ns == TCPS_NEVER)
+			tcps_keepalive_start(c);
+	} else if (c->state == TCPS_CLOSING) {
+		tcps_conn_set_state(c, TCPS_TIME_WAIT);
+		tcps_conn_done(c);
+	} else if (c->state == TCPS_LAST_ACK) {
+		tcps_conn_done(c);
+	}
+}
+
+static void low_water(struct tcps_conn *c, bool was_over)
+{
+	uint32_t high = c->t->cfg.send_high_water_bytes;
+	if (was_over)
+		c->flags |= CF_OVER_HIGH;
+	if ((c->flags & CF_OVER_HIGH) == 0 || c->snd_buf_bytes >= (high + 1) / 2)
+		return;
+	c->flags &= ~CF_OVER_HIGH;
+	if ((c->flags & (CF_OWNED | CF_FIN_QUEUED)) == CF_OWNED)
+		c->t->ops.on_writable(c->user);
+}
+
+/* `acked` > 0 bytes (FIN counted) are acknowledged anew. The connection may be dead afterwards. */
+void tcps_acked(struct tcps_conn *c, const struct tcps_seg *s, uint32_t acked)
+{
+	struct tcps *t = c->t;
+	uint32_t flight = c->snd_max - c->snd_una;
+	uint32_t bytes = acked < c->snd_buf_bytes ? acked : c->snd_buf_bytes;
+	bool was_over = c->snd_buf_bytes > t->cfg.send_high_water_bytes;
+	tcps_measure(c, s);
+	if (bytes != 0)
+		tcps_send_acked(c, bytes);
+	if (c->flags & CF_DEAD)
+		return;
+	c->snd_una = s->ack;
+	if (seq_lt(c->snd_nxt, s->ack)) {
+		c->snd_nxt = s->ack;
+		tcps_send_rewind(c);
+	}
+	c->cold->rexmt_count = 0;
+	if (c->flags & CF_RECOVERY) {
+		recovery_acked(c, s->ack, acked);
+	} else {
+		c->dup_acks = 0;
+		grow(c, acked, flight);
+	}
+	if ((c->flags & CF_PERSIST) != 0 && tcps_left(c) <= 0 && !(acked <= bytes && tcps_fin_owed(c))) {
+		c->flags &= ~CF_PERSIST;
+		c->rexmt_deadline_ns = TCPS_NEVER;
+	}
+	/* RFC 6298 5.2 and 5.3. Only new data does this: an ACK that moves nothing must not keep the timer from firing. */
+	if ((c->flags & CF_PERSIST) == 0) {
+		if (c->snd_una == c->snd_max)
+			c->rexmt_deadline_ns = TCPS_NEVER;
+		else
+			tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
+	}
+	if (acked > bytes)
+		fin_acked(c);
+	if ((c->flags & CF_DEAD) == 0)
+		low_water(c, was_over);
+	if ((c->flags & CF_DEAD) == 0 && (c->snd_nxt != c->snd_una + c->snd_buf_bytes || (c->flags & CF_REXMT_HEAD) != 0))
+		tcps_touch(c);
+}
+
+void tcps_window_changed(struct tcps_conn *c, uint32_t wnd)
+{
+	if (wnd == 0 && c->snd_wnd != 0)
+		TCPS_COUNT(c->t, zero_window_in);
+	c->snd_wnd = wnd;
+	if (wnd > c->cold->snd_wnd_max)
+		c->cold->snd_wnd_max = wnd;
+	if (c->snd_buf_bytes != 0 || tcps_fin_owed(c))
+		tcps_touch(c);
+}
+
+bool tcps_ack_allowed(struct tcps_conn *c)
+{
+	struct tcps_cold *cold = c->cold;
+	uint64_t now_ns = c->t->now_ns;
+	if (now_ns - cold->ack_limit_ns >= 1000000000u) {
+		cold->ack_limit_ns = now_ns;
+		cold->ack_limit_count = 0;
+	}
+	if (cold->ack_limit_count >= ACKS_PER_SECOND_MAX) {
+		TCPS_COUNT(c->t, acks_limited);
+		return false;
+	}
+	cold->ack_limit_count++;
+	return true;
+}

@@ -1,0 +1,335 @@
+/*
+ * tcp_output.c - what a connection sends, and when: segments cut from slices, ACKs, window updates.
+ *
+ * Owns: snd_nxt, snd_max and the send cursor; arming of the retransmission, persist and delayed-ACK deadlines.
+ * Core: the worker that owns the stack.
+ * Spec: RFC 9293 3.8, RFC 5681, RFC 6298 5, RFC 7323 3, RFC 3042.
+ *
+ * Nothing is held back to fill a segment: there is no Nagle algorithm here, coalescing comes from flushing once a burst.
+ */
+#include "tcpstack/internal.h"
+
+void tcps_arm_rexmt(struct tcps_conn *c, uint64_t delay_ns)
+{
+	c->rexmt_deadline_ns = c->t->now_ns + delay_ns;
+	tcps_conn_rearm(c, c->rexmt_deadline_ns);
+}
+
+static uint16_t window_field(struct tcps_conn *c, uint8_t flags)
+{
+	uint32_t wnd = tcps_recv_window(c);
+	if ((flags & TCP_SYN) == 0)
+		wnd >>= c->rcv_wscale;
+	/* RFC 7323 2.4: rounding down may retract the edge by less than a unit; we go on accepting up to rcv_adv. */
+	return (uint16_t)(wnd > 0xffff ? 0xffff : wnd);
+}
+
+static uint32_t put_options(const struct tcps_conn *c, uint8_t *to, uint8_t flags)
+{
+	const struct tcps *t = c->t;
+	if (flags & TCP_SYN) {
+		bool ack = (flags & TCP_ACK) != 0;
+		bool ts = !ack || (c->flags & CF_TS) != 0;
+		return tcps_options_syn(t, to, !ack || c->snd_wscale != 0 || c->rcv_wscale != 0, ts, tcps_ts_now(t, c->ts_offset),
+					ack ? c->ts_recent : 0);
+	}
+	if ((c->flags & CF_TS) == 0)
+		return 0;
+	put_be32(to, TCP_OPT_TS_WORD);
+	put_be32(to + 4, tcps_ts_now(t, c->ts_offset));
+	put_be32(to + 8, c->ts_recent);
+	return TCP_OPT_TS_LEN;
+}
+
+/* With offload the port continues from the sum of the pseudo header, which is not complemented. */
+static uint16_t tcp_cksum(const struct tcps_conn *c, const uint8_t *tcp, uint32_t header_len, uint32_t len, uint64_t payload_sum)
+{
+	uint64_t pseudo = (uint64_t)c->addr_sum + htobe16(IPPROTO_TCP_NUM) + htobe16((uint16_t)(header_len + len));
+	if (c->t->cfg.tx_tcp_cksum_offload)
+		return tcps_sum_fold64(pseudo);
+	uint64_t sum = payload_sum + pseudo;
+	sum += sum < pseudo;
+	return (uint16_t)~tcps_sum_fold64(tcps_sum_words(sum, tcp, header_len));
+}
+
+static __attribute__((noinline)) enum tcps_emit no_neighbour(struct tcps_conn *c)
+{
+	struct tcps *t = c->t;
+	TCPS_COUNT(t, no_neighbour);
+	if ((c->flags & CF_NO_NEIGH) == 0) {
+		c->flags |= CF_NO_NEIGH;
+		t->neighs[c->neigh_idx].waiter_count++;
+	}
+	tcps_neigh_want(t, c->neigh_idx);
+	return EMIT_NO_NEIGHBOUR;
+}
+
+/* Builds and sends one segment: `len` bytes from `cur` on, which moves past them. No state but that of ACKs changes. */
+enum tcps_emit tcps_emit(struct tcps_conn *c, uint32_t seq, struct tcps_cursor *cur, uint32_t len, uint8_t flags)
+{
+	struct tcps *t = c->t;
+	const struct tcps_neigh *n = &t->neighs[c->neigh_idx];
+	if (__builtin_expect(n->state < NEIGH_PROBE, 0))
+		return no_neighbour(c);
+	uint8_t opts[40];
+	uint32_t opts_len = put_options(c, opts, flags);
+	uint32_t header_len = TCP_HLEN + opts_len;
+	size_t frame_len = TCP_OFFSET + header_len + len;
+	void *handle;
+	uint8_t *f = t->ops.tx_alloc(t->ctx, frame_len, &handle);
+	if (__builtin_expect(f == NULL, 0)) {
+		TCPS_COUNT(t, tx_blocked);
+		t->tx_starved = true;
+		return EMIT_NO_FRAME;
+	}
+	memcpy(f, n->mac, 6);
+	memcpy(f + 6, t->cfg.mac, 6);
+	put_be16(f + 12, ETH_TYPE_IPV4);
+	tcps_ipv4_header(t, f + ETH_HLEN, c->peer_addr_raw, IPPROTO_TCP_NUM, frame_len - ETH_HLEN, c->addr_sum);
+	uint8_t *tcp = f + TCP_OFFSET;
+	put_raw32(tcp, c->ports_raw << 16 | c->ports_raw >> 16);
+	put_be32(tcp + 4, seq);
+	put_be32(tcp + 8, (flags & TCP_ACK) != 0 ? c->rcv_nxt : 0);
+	tcp[12] = (uint8_t)(header_len << 2);
+	tcp[13] = flags;
+	put_be16(tcp + 14, window_field(c, flags));
+	put_raw32(tcp + 16, 0);
+	memcpy(tcp + TCP_HLEN, opts, opts_len);
+	uint64_t payload_sum = len != 0 ? tcps_send_copy(t, cur, tcp + header_len, len) : 0;
+	put_raw16(tcp + 16, tcp_cksum(c, tcp, header_len, len, payload_sum));
+
+	c->last_ack_sent = c->rcv_nxt;
+	c->ack_segments = 0;
+	c->flags &= ~CF_ACK_NOW;
+	c->delack_deadline_ns = TCPS_NEVER;
+	TCPS_COUNT(t, frames_out);
+	TCPS_COUNT(t, segments_out);
+	TCPS_COUNT_ADD(t, bytes_out, len);
+	if (flags & TCP_RST)
+		TCPS_COUNT(t, resets_out);
+	const struct tcps_tx_meta meta = {.ip_cksum = t->cfg.tx_ip_cksum_offload,
+					  .tcp_cksum = t->cfg.tx_tcp_cksum_offload,
+					  .l2_len = ETH_HLEN,
+					  .l3_len = IPV4_HLEN,
+					  .l4_len = (uint8_t)header_len};
+	t->ops.tx_send(t->ctx, handle, frame_len, &meta);
+	return EMIT_SENT;
+}
+
+/* A segment could not go out: no frame, then the next flush tries again; no neighbour, then its answer or the timer does. */
+static void put_off(struct tcps_conn *c, enum tcps_emit why)
+{
+	if (why == EMIT_NO_FRAME)
+		tcps_touch(c);
+	if (c->rexmt_deadline_ns == TCPS_NEVER && (tcps_left(c) > 0 || c->snd_max != c->snd_una || tcps_fin_owed(c)))
+		tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
+}
+
+static void output_syn(struct tcps_conn *c)
+{
+	struct tcps *t = c->t;
+	struct tcps_cold *cold = c->cold;
+	uint8_t flags = c->state == TCPS_SYN_RECEIVED ? TCP_SYN | TCP_ACK : TCP_SYN;
+	if (c->snd_nxt != cold->iss && (c->flags & CF_ACK_NOW) == 0)
+		return;
+	bool first = c->snd_max == cold->iss;
+	enum tcps_emit sent = tcps_emit(c, cold->iss, NULL, 0, flags);
+	if (sent != EMIT_SENT) {
+		put_off(c, sent);
+		return;
+	}
+	c->snd_nxt = c->snd_max = cold->iss + 1;
+	if (first) {
+		c->flags |= CF_TIMING;
+		c->rtt_seq = cold->iss;
+		cold->rtt_start_ns = t->now_ns;
+	} else {
+		c->flags &= ~CF_TIMING;
+		TCPS_COUNT(t, retransmits_syn);
+		cold->retransmits++;
+	}
+}
+
+/* Fast retransmit and partial ACKs: the segment at snd_una goes out again, snd_nxt stays. */
+static enum tcps_emit resend_head(struct tcps_conn *c)
+{
+	struct tcps_cold *cold = c->cold;
+	uint32_t outstanding = c->snd_max - c->snd_una;
+	bool fin_sent = outstanding > c->snd_buf_bytes;
+	uint32_t len = c->snd_buf_bytes < c->mss ? c->snd_buf_bytes : c->mss;
+	if (len > outstanding)
+		len = outstanding;
+	bool fin = fin_sent && len == c->snd_buf_bytes;
+	if (len == 0 && !fin) {
+		c->flags &= ~CF_REXMT_HEAD;
+		return EMIT_SENT;
+	}
+	struct tcps_cursor cur = {c->head_idx, 0};
+	enum tcps_emit sent = tcps_emit(c, c->snd_una, &cur, len, (uint8_t)(TCP_ACK | (fin ? TCP_FIN : 0)));
+	if (sent != EMIT_SENT)
+		return sent;
+	c->flags &= ~(CF_REXMT_HEAD | CF_TIMING); /* Karn: this round trip would be ambiguous */
+	cold->retransmits++;
+	TCPS_COUNT(c->t, retransmits_fast);
+	if (c->rexmt_deadline_ns == TCPS_NEVER)
+		tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
+	return EMIT_SENT;
+}
+
+/* Book-keeping after [snd_nxt, snd_nxt + len) and perhaps FIN went out. */
+static void sent_segment(struct tcps_conn *c, uint32_t len, bool fin)
+{
+	struct tcps *t = c->t;
+	uint32_t seq = c->snd_nxt;
+	if (seq_lt(seq, c->snd_max)) {
+		c->cold->retransmits++;
+		TCPS_COUNT(t, retransmits_rto);
+	}
+	c->snd_nxt += len + fin;
+	if (seq_gt(c->snd_nxt, c->snd_max)) {
+		c->cold->snd_wraps += c->snd_nxt < c->snd_max;
+		if ((c->flags & CF_TIMING) == 0 && seq == c->snd_max) {
+			c->flags |= CF_TIMING;
+			c->rtt_seq = seq;
+			c->cold->rtt_start_ns = t->now_ns;
+		}
+		c->snd_max = c->snd_nxt;
+	}
+	if (c->rexmt_deadline_ns == TCPS_NEVER || (c->flags & CF_PERSIST) != 0) {
+		c->flags &= ~CF_PERSIST;
+		tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
+	}
+}
+
+/* How many bytes may go out now in one segment; 0 with *wait: none. RFC 9293 3.8.6.2.1 without Nagle. */
+static uint32_t segment_len(const struct tcps_conn *c, uint32_t left, bool *wait)
+{
+	uint32_t flight = c->snd_nxt - c->snd_una;
+	uint32_t cwnd = c->cwnd_bytes;
+	if ((c->flags & CF_RECOVERY) == 0)
+		cwnd += (c->dup_acks < 2u ? c->dup_acks : 2u) * c->mss; /* RFC 3042 */
+	uint32_t wnd = cwnd < c->snd_wnd ? cwnd : c->snd_wnd;
+	uint32_t room = wnd > flight ? wnd - flight : 0;
+	uint32_t len = left < c->mss ? left : c->mss;
+	*wait = false;
+	if (__builtin_expect(len <= room, 1))
+		return len;
+	/* Not even this segment fits: half of the largest window ever seen is worth sending, less is silly. */
+	*wait = room == 0 || wnd != c->snd_wnd || room < c->cold->snd_wnd_max / 2;
+	return *wait ? 0 : room;
+}
+
+/* RFC 5681 4.1: after an idle time longer than the RTO the old window says nothing about the path. */
+static void restart_after_idle(struct tcps_conn *c)
+{
+	uint32_t idle_ms = tcps_coarse_ms(c->t->now_ns) - c->last_rx_ms;
+	uint32_t initial = 10u * c->mss;
+	if (c->snd_max == c->snd_una && (uint64_t)idle_ms * 1000 > c->rto_us && c->cwnd_bytes > initial)
+		c->cwnd_bytes = initial;
+}
+
+static enum tcps_emit send_stream(struct tcps_conn *c, bool *sent_any)
+{
+	restart_after_idle(c);
+	for (;;) {
+		int32_t left = tcps_left(c);
+		bool fin = left >= 0 && tcps_fin_owed(c);
+		if (left <= 0 && !fin)
+			return EMIT_SENT;
+		bool wait = false;
+		uint32_t len = left > 0 ? segment_len(c, (uint32_t)left, &wait) : 0;
+		fin = fin && len == (uint32_t)left && c->snd_wnd > c->snd_nxt - c->snd_una + len;
+		if (wait || (len == 0 && !fin))
+			break;
+		bool resent = seq_lt(c->snd_nxt, c->snd_max);
+		uint8_t flags = TCP_ACK;
+		if (len == (uint32_t)left)
+			flags |= (uint8_t)(TCP_PSH | (fin ? TCP_FIN : 0u));
+		struct tcps_cursor cur = {c->cur_idx, c->cur_off};
+		enum tcps_emit sent = tcps_emit(c, c->snd_nxt, &cur, len, flags);
+		if (sent != EMIT_SENT)
+			return sent;
+		*sent_any = true;
+		c->cur_idx = cur.idx;
+		c->cur_off = cur.off;
+		if (c->dup_acks > 0 && !resent && (c->flags & CF_RECOVERY) == 0)
+			TCPS_COUNT(c->t, limited_transmits);
+		sent_segment(c, len, fin);
+	}
+	/* The peer's window is shut and nothing is in flight whose ACK could open it: RFC 9293 3.8.6.1. */
+	if (c->snd_nxt == c->snd_una && (c->flags & CF_PERSIST) == 0) {
+		c->flags |= CF_PERSIST;
+		c->cold->rexmt_count = 0;
+		c->cold->probes_unanswered = 0;
+		tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
+	}
+	return EMIT_SENT;
+}
+
+/* A bare ACK carries the highest sequence number sent, or the edge of the window where that has moved left of it. */
+static uint32_t ack_seq(const struct tcps_conn *c)
+{
+	return c->snd_max - c->snd_una <= c->snd_wnd ? c->snd_max : c->snd_una + c->snd_wnd;
+}
+
+static void output_ack(struct tcps_conn *c)
+{
+	struct tcps *t = c->t;
+	if ((c->flags & CF_ACK_NOW) != 0 || c->ack_segments >= 2 || (c->ack_segments > 0 && t->cfg.delayed_ack_ns == 0)) {
+		enum tcps_emit sent = tcps_emit(c, ack_seq(c), NULL, 0, TCP_ACK);
+		if (sent == EMIT_NO_FRAME)
+			tcps_touch(c);
+	} else if (c->ack_segments > 0 && c->delack_deadline_ns == TCPS_NEVER) {
+		c->delack_deadline_ns = t->now_ns + t->cfg.delayed_ack_ns;
+		tcps_conn_rearm(c, c->delack_deadline_ns);
+	}
+}
+
+void tcps_output(struct tcps_conn *c)
+{
+	if (c->flags & CF_DEAD)
+		return;
+	if (c->state == TCPS_SYN_SENT || c->state == TCPS_SYN_RECEIVED) {
+		output_syn(c);
+		return;
+	}
+	tcps_send_sync(c);
+	bool sent_any = false;
+	enum tcps_emit sent = EMIT_SENT;
+	if (c->flags & CF_REXMT_HEAD)
+		sent = resend_head(c);
+	if (sent == EMIT_SENT)
+		sent = send_stream(c, &sent_any);
+	if (sent != EMIT_SENT)
+		put_off(c, sent);
+	else if (!sent_any)
+		output_ack(c);
+}
+
+void tcps_window_open(struct tcps_conn *c)
+{
+	uint32_t edge = c->rx_head_seq + c->t->cfg.recv_window_bytes;
+	if ((int32_t)(edge - c->rcv_adv) < (int32_t)c->t->window_step || (c->flags & CF_EOF) != 0)
+		return;
+	TCPS_COUNT(c->t, window_updates);
+	c->flags |= CF_ACK_NOW;
+	tcps_touch(c);
+}
+
+void tcps_flush(struct tcps *t, uint64_t now_ns)
+{
+	t->now_ns = now_ns;
+	t->tx_starved = false;
+	/* As many as there are now: one that touches itself again waits for the next flush. */
+	for (uint32_t n = t->touched_count; n > 0 && t->touched_head_idx != TCPS_NIL && !t->tx_starved; n--) {
+		struct tcps_conn *c = &t->conns[t->touched_head_idx];
+		bool was_busy = tcps_conn_enter(c);
+		tcps_untouch(c);
+		if (c->flags & CF_RESUME) {
+			c->flags &= ~CF_RESUME;
+			tcps_resume(c);
+		}
+		tcps_output(c);
+		tcps_conn_leave(c, was_busy);
+	}
+}

@@ -1,0 +1,36 @@
+/*
+ * tcp_host.h - one end of the simulated network with a TCP stack on it: memory, transmit frames, a port that can be bad.
+ *
+ * Owns: the stack's memory and the port's misbehaviour (no frames, offload done here, a middlebox that strips options).
+ * Core: tests only.
+ * Spec: none.
+ */
+#ifndef TICKWIRE_SIM_TCP_HOST_H
+#define TICKWIRE_SIM_TCP_HOST_H
+
+#include "tcpstack/tcpstack.h"
+#include "tests/sim/net.h"
+
+struct host {
+	struct tcps *t;
+	void *mem;
+	struct net *net;
+	unsigned side;
+	uint64_t now_ns;
+	uint64_t starved_until_ns; /* no transmit frame until then */
+	uint32_t starve_chance;	   /* of NET_PER: a single attempt fails */
+	bool strip_timestamps, strip_wscale, strip_mss;
+	bool frame_out; /* a frame was allocated and not sent yet */
+	uint64_t frames_refused;
+	void *app; /* the `ctx` of the application's callbacks */
+	uint8_t frame[NET_FRAME_MAX];
+};
+
+/* A configuration with every field set: 198.18.0.(side + 1)/24, pools small enough that tcps_check() is cheap. */
+void host_config(struct tcps_config *cfg, unsigned side);
+/* Takes the callbacks of `app_ops` but those of the port, which are the host's own; their ctx is the host. */
+void host_init(struct host *h, struct net *net, unsigned side, const struct tcps_config *cfg, const struct tcps_ops *app_ops,
+	       uint64_t now_ns);
+void host_fini(struct host *h);
+
+#endif

@@ -1,0 +1,431 @@
+/*
+ * tcp_sim.c - stack against stack over the simulated network: each seed is one world, run until everything is closed.
+ *
+ * Owns: the worlds. After every step tcps_check() looks at both stacks; streams are compared byte by byte; at the end
+ *       every pool is back at its baseline, and the whole run has ended within a bound of virtual time.
+ * Core: tests only.
+ * Spec: the tests' README says what the seeds vary.
+ */
+#include "tcpstack/internal.h"
+#include "tests/sim/tcp_app.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define PAIRS_MAX	 4u
+#define CLIENT_PORT	 2000u
+#define SERVER_PORT	 5672u
+#define BOUND_NS	 (3600ull * 1000000000ull) /* virtual: what has not ended by then has stalled */
+#define STEPS_MAX	 3000000u
+#define MS		 1000000ull
+
+struct world {
+	struct net *net;
+	struct host hosts[2];
+	struct app clients[PAIRS_MAX], servers[PAIRS_MAX];
+	uint64_t connect_at_ns[PAIRS_MAX];
+	unsigned pair_count, connected_count;
+	uint32_t refs_out;
+	uint64_t start_ns, now_ns;
+	uint64_t trouble_at_ns; /* the next blackhole or starvation */
+	uint64_t trouble_until_ns;
+	uint64_t steps;
+	uint32_t promised[2][16]; /* right edges seen, by connection slot */
+	char why[256];
+};
+
+static struct world world;
+static bool verbose;
+
+struct app *app_for(struct host *h, uint16_t peer_port)
+{
+	unsigned i = peer_port - CLIENT_PORT;
+	return h->side == 1 && i < world.pair_count ? &world.servers[i] : NULL;
+}
+
+static uint32_t chance_up_to(uint32_t most)
+{
+	return net_chance(world.net, 4000) ? 0 : (uint32_t)net_spread(world.net, 0, most);
+}
+
+static void set_up_wires(struct world *w)
+{
+	for (unsigned side = 0; side < 2; side++) {
+		struct net_params p = {.drop = chance_up_to(1000),
+				       .duplicate = chance_up_to(500),
+				       .reorder = chance_up_to(2500),
+				       .corrupt = chance_up_to(300),
+				       .delay_min_ns = net_spread(w->net, 1000, 50 * MS),
+				       .reorder_extra_ns = net_spread(w->net, 1000, 100 * MS)};
+		p.delay_max_ns = p.delay_min_ns + net_spread(w->net, 0, 20 * MS);
+		if (net_chance(w->net, 3000))
+			p.bytes_per_second = net_spread(w->net, 100000, 100000000);
+		if (net_chance(w->net, 3000))
+			p.queue_max = (uint32_t)net_spread(w->net, 4, 64);
+		net_set(w->net, side, &p);
+	}
+}
+
+static void vary_config(struct world *w, struct tcps_config *cfg)
+{
+	static const uint16_t mtus[] = {576, 1280, 1500, 1500, 4000};
+	struct net *n = w->net;
+	cfg->mtu = mtus[net_below(n, 5)];
+	cfg->recv_window_bytes = (uint32_t)net_spread(n, 2048, 300000);
+	cfg->send_high_water_bytes = (uint32_t)net_spread(n, 1000, 200000);
+	cfg->blocks_max = (uint32_t)net_spread(n, 24, 400);
+	cfg->rto_min_ns = net_spread(n, 5 * MS, 500 * MS);
+	cfg->rto_max_ns = net_spread(n, 2000 * MS, 60000 * MS);
+	cfg->delayed_ack_ns = net_chance(n, 2000) ? 0 : net_spread(n, MS, 200 * MS);
+	cfg->tx_ip_cksum_offload = net_chance(n, 3000);
+	cfg->tx_tcp_cksum_offload = net_chance(n, 3000);
+	for (unsigned i = 0; i < 16; i++)
+		cfg->secret[i] = (uint8_t)net_random(n);
+}
+
+static void set_up_pair(struct world *w, unsigned i)
+{
+	struct net *n = w->net;
+	struct app *c = &w->clients[i], *s = &w->servers[i];
+	enum app_style style = (enum app_style)net_below(n, APP_STYLES);
+	*c = (struct app){.host = &w->hosts[0], .net = n, .peer = s, .id = 2 * i, .style = style, .refs_out = &w->refs_out};
+	*s = (struct app){.host = &w->hosts[1], .net = n, .peer = c, .id = 2 * i + 1, .style = style, .server = true,
+			  .refs_out = &w->refs_out};
+	uint64_t most = style == APP_SMALL ? 3000 : 150000;
+	c->send_total = net_spread(n, 1, most);
+	s->send_total = net_chance(n, 2000) ? 0 : net_spread(n, 1, most);
+	c->chunk = net_spread(n, 1, 5000);
+	if (style == APP_PINGPONG)
+		s->send_total = c->send_total = net_spread(n, 1, 100 * c->chunk);
+	/* Each order of closing; somebody has to begin. */
+	uint64_t order = net_below(n, 3);
+	c->shut_after_eof = order == 1;
+	s->shut_after_eof = order == 2;
+	struct app *ends[2] = {c, s};
+	for (unsigned e = 0; e < 2; e++) {
+		ends[e]->stall_chance = net_chance(n, 6000) ? 0 : (uint32_t)net_spread(n, 1, 3000);
+		ends[e]->stall_max_ns = net_spread(n, MS, 4000 * MS);
+	}
+	w->connect_at_ns[i] = w->start_ns + net_spread(n, 1, 500 * MS);
+	if (net_chance(n, 1000)) {
+		struct app *a = ends[net_below(n, 2)];
+		a->abort_at_ns = w->connect_at_ns[i] + net_spread(n, 1, 3000 * MS);
+		a->abort_in_callback = net_chance(n, 3000);
+	}
+}
+
+/* RFC 6528 makes the initial number follow the clock; so a start time can be chosen that puts it just below the wrap. */
+static uint64_t pick_start(struct world *w, const struct tcps_config *cfg)
+{
+	uint64_t start = net_below(w->net, 1ull << 45);
+	if (!net_chance(w->net, 3000))
+		return start;
+	struct tcps probe = {.cfg = *cfg, .addr_raw = get_raw32(cfg->ipv4)};
+	const uint8_t peer[4] = {198, 18, 0, 2};
+	uint8_t ports[4];
+	put_be16(ports, SERVER_PORT);
+	put_be16(ports + 2, CLIENT_PORT);
+	uint32_t iss, ts_offset;
+	tcps_isn(&probe, get_raw32(peer), get_raw32(ports), &iss, &ts_offset);
+	uint32_t below = (uint32_t)net_spread(w->net, 0, 200000);
+	return (uint64_t)(uint32_t)(0u - below - iss) * 4000 + (1ull << 32) * 4000;
+}
+
+static void world_init(struct world *w, uint64_t seed)
+{
+	*w = (struct world){.net = net_new(seed)};
+	if (w->net == NULL)
+		abort();
+	struct tcps_config cfg[2];
+	for (unsigned side = 0; side < 2; side++) {
+		host_config(&cfg[side], side);
+		vary_config(w, &cfg[side]);
+	}
+	w->now_ns = w->start_ns = pick_start(w, &cfg[0]);
+	set_up_wires(w);
+	for (unsigned side = 0; side < 2; side++) {
+		struct host *h = &w->hosts[side];
+		host_init(h, w->net, side, &cfg[side], &app_ops, w->start_ns);
+		h->starve_chance = chance_up_to(500);
+		h->strip_timestamps = net_chance(w->net, 1500);
+		h->strip_wscale = net_chance(w->net, 1500);
+		h->strip_mss = net_chance(w->net, 1000);
+	}
+	tcps_listen(w->hosts[1].t, SERVER_PORT);
+	w->pair_count = 1 + (unsigned)net_below(w->net, PAIRS_MAX);
+	for (unsigned i = 0; i < w->pair_count; i++)
+		set_up_pair(w, i);
+	w->trouble_at_ns = net_chance(w->net, 5000) ? NET_NEVER : w->start_ns + net_spread(w->net, 1, 3000 * MS);
+	w->trouble_until_ns = w->start_ns + 30000 * MS;
+}
+
+static void world_fini(struct world *w)
+{
+	host_fini(&w->hosts[0]);
+	host_fini(&w->hosts[1]);
+	net_free(w->net);
+}
+
+/* The line goes dead for a while, or a port runs out of frames. */
+static void trouble(struct world *w)
+{
+	unsigned side = (unsigned)net_below(w->net, 2);
+	uint64_t until = w->now_ns + net_spread(w->net, MS, 3000 * MS);
+	switch (net_below(w->net, 3)) {
+	case 0:
+		net_blackhole(w->net, side, until);
+		break;
+	case 1:
+		net_blackhole(w->net, 0, until);
+		net_blackhole(w->net, 1, until);
+		break;
+	default:
+		w->hosts[side].starved_until_ns = until;
+		break;
+	}
+	w->trouble_at_ns = until + net_spread(w->net, 1, 5000 * MS);
+	if (w->trouble_at_ns > w->trouble_until_ns)
+		w->trouble_at_ns = NET_NEVER;
+}
+
+static bool fail(struct world *w, const char *what, unsigned side)
+{
+	if (w->why[0] == '\0')
+		snprintf(w->why, sizeof(w->why), "%s (side %u, %.6f s after the start, step %" PRIu64 ")", what, side,
+			 (double)(w->now_ns - w->start_ns) / 1e9, w->steps);
+	return false;
+}
+
+/* The right edge of a receive window never moves left: a promise to the peer is kept. */
+static bool check_promises(struct world *w, unsigned side)
+{
+	const struct tcps *t = w->hosts[side].t;
+	for (uint32_t i = 0; i < t->cfg.conns_max; i++) {
+		const struct tcps_conn *c = &t->conns[i];
+		uint32_t *seen = &w->promised[side][i];
+		if (c->t == NULL || c->state < TCPS_ESTABLISHED || (c->flags & CF_DEAD) != 0) {
+			*seen = 0;
+			continue;
+		}
+		if (*seen != 0 && seq_lt(c->rcv_adv, *seen))
+			return fail(w, "the right edge of a receive window moved left", side);
+		*seen = c->rcv_adv;
+	}
+	return true;
+}
+
+static bool check(struct world *w)
+{
+	for (unsigned side = 0; side < 2; side++) {
+		const char *why = tcps_check(w->hosts[side].t);
+		if (why != NULL)
+			return fail(w, why, side);
+		if (!check_promises(w, side))
+			return false;
+	}
+	for (unsigned i = 0; i < w->pair_count; i++) {
+		if (w->clients[i].broken != NULL)
+			return fail(w, w->clients[i].broken, 0);
+		if (w->servers[i].broken != NULL)
+			return fail(w, w->servers[i].broken, 1);
+	}
+	return true;
+}
+
+static uint64_t run_apps(struct world *w)
+{
+	uint64_t next = NET_NEVER;
+	for (unsigned i = 0; i < w->pair_count; i++) {
+		if (w->connect_at_ns[i] != 0 && w->now_ns >= w->connect_at_ns[i]) {
+			w->connect_at_ns[i] = 0;
+			w->connected_count++;
+			app_connect(&w->clients[i], (uint16_t)(CLIENT_PORT + i), SERVER_PORT, w->now_ns);
+		}
+		if (w->connect_at_ns[i] != 0 && w->connect_at_ns[i] < next)
+			next = w->connect_at_ns[i];
+		uint64_t c = app_act(&w->clients[i], w->now_ns), s = app_act(&w->servers[i], w->now_ns);
+		next = c < next ? c : next;
+		next = s < next ? s : next;
+	}
+	return next;
+}
+
+/* Up to 32 frames, as a worker takes them from its port. */
+static void receive_burst(struct world *w)
+{
+	uint8_t frame[NET_FRAME_MAX];
+	for (unsigned n = 0; n < 32; n++) {
+		unsigned side;
+		size_t len = net_receive(w->net, w->now_ns, &side, frame);
+		if (len == 0)
+			return;
+		uint8_t *exact = malloc(len); /* so that a sanitizer sees a read beyond the frame */
+		if (exact == NULL)
+			abort();
+		memcpy(exact, frame, len);
+		tcps_input(w->hosts[side].t, exact, len, 0, w->now_ns);
+		free(exact);
+	}
+}
+
+static bool all_closed(const struct world *w)
+{
+	if (w->connected_count < w->pair_count)
+		return false;
+	for (unsigned i = 0; i < w->pair_count; i++) {
+		if (!w->clients[i].closed || (w->servers[i].accepted && !w->servers[i].closed))
+			return false;
+	}
+	for (unsigned side = 0; side < 2; side++) {
+		struct tcps_usage u;
+		tcps_usage(w->hosts[side].t, &u);
+		if (u.conns + u.half_open + u.time_wait != 0)
+			return false;
+	}
+	return true;
+}
+
+static bool step(struct world *w)
+{
+	w->steps++;
+	for (unsigned side = 0; side < 2; side++)
+		w->hosts[side].now_ns = w->now_ns;
+	receive_burst(w);
+	for (unsigned side = 0; side < 2; side++)
+		tcps_tick(w->hosts[side].t, w->now_ns);
+	if (w->now_ns >= w->trouble_at_ns)
+		trouble(w);
+	uint64_t next = run_apps(w);
+	for (unsigned side = 0; side < 2; side++)
+		tcps_flush(w->hosts[side].t, w->now_ns);
+	if (!check(w))
+		return false;
+	for (unsigned side = 0; side < 2; side++) {
+		uint64_t at = tcps_next_deadline(w->hosts[side].t);
+		next = at < next ? at : next;
+	}
+	next = net_next_ns(w->net) < next ? net_next_ns(w->net) : next;
+	next = w->trouble_at_ns < next ? w->trouble_at_ns : next;
+	if (next == NET_NEVER)
+		return fail(w, "stalled: nothing is armed, nothing is in flight, and not everything is closed", 0);
+	w->now_ns = next > w->now_ns ? next : w->now_ns;
+	if (w->now_ns - w->start_ns > BOUND_NS || w->steps > STEPS_MAX)
+		return fail(w, "stalled: not everything is closed within the bound", 0);
+	return true;
+}
+
+/* A connection that nobody aborted carried both streams whole, unless its handshake never came through. */
+static bool judge_pair(struct world *w, unsigned i)
+{
+	const struct app *c = &w->clients[i], *s = &w->servers[i];
+	if (c->abort_wanted || s->abort_wanted || !s->accepted)
+		return true;
+	if (c->reason != TCPS_CLOSED_NORMALLY || s->reason != TCPS_CLOSED_NORMALLY)
+		return fail(w, c->reason != TCPS_CLOSED_NORMALLY ? tcps_reason_text(c->reason) : tcps_reason_text(s->reason),
+			    c->reason == TCPS_CLOSED_NORMALLY);
+	if (c->received != s->send_total || s->received != c->send_total || !c->eof || !s->eof)
+		return fail(w, "a stream ended before its last byte", 0);
+	return true;
+}
+
+static bool judge(struct world *w)
+{
+	for (unsigned i = 0; i < w->pair_count; i++) {
+		if (!judge_pair(w, i))
+			return false;
+	}
+	for (unsigned side = 0; side < 2; side++) {
+		struct tcps_usage u;
+		tcps_usage(w->hosts[side].t, &u);
+		if (u.conns + u.half_open + u.time_wait + u.blocks_in_use + u.refs_in_use != 0)
+			return fail(w, "a pool is not back at its baseline", side);
+	}
+	return w->refs_out == 0 || fail(w, "a reference was never released", 0);
+}
+
+static uint64_t totals[TCPS_CNT_COUNT];
+static uint64_t total_steps, total_bytes;
+static double total_virtual_s;
+
+static bool run_seed(uint64_t seed)
+{
+	struct world *w = &world;
+	world_init(w, seed);
+	bool ok = true;
+	while (ok && !all_closed(w))
+		ok = step(w);
+	ok = ok && judge(w);
+	for (unsigned side = 0; side < 2; side++) {
+		for (unsigned k = 0; k < TCPS_CNT_COUNT; k++)
+			totals[k] += tcps_counters(w->hosts[side].t)[k];
+	}
+	for (unsigned i = 0; i < w->pair_count; i++)
+		total_bytes += w->clients[i].received + w->servers[i].received;
+	total_steps += w->steps;
+	total_virtual_s += (double)(w->now_ns - w->start_ns) / 1e9;
+	if (!ok)
+		printf("# seed %" PRIu64 ": %s\n# replay: build/bin/tcp_sim --seed %" PRIu64 " --count 1\n", seed, w->why, seed);
+	world_fini(w);
+	return ok;
+}
+
+static void print_totals(void)
+{
+	printf("# %" PRIu64 " steps, %" PRIu64 " bytes delivered, %.0f s of virtual time\n", total_steps, total_bytes, total_virtual_s);
+	for (unsigned k = 0; k < TCPS_CNT_COUNT; k++) {
+		if (totals[k] != 0)
+			printf("#   %-24s %" PRIu64 "\n", tcps_counter_name(k), totals[k]);
+	}
+}
+
+static int usage(int status)
+{
+	fprintf(status == 0 ? stdout : stderr, "usage: tcp_sim [--seed N] [--count N] [--verbose] [--keep-going]\n");
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {{"seed", required_argument, NULL, 's'},
+						{"count", required_argument, NULL, 'c'},
+						{"verbose", no_argument, NULL, 'v'},
+						{"keep-going", no_argument, NULL, 'k'},
+						{"help", no_argument, NULL, 'h'},
+						{NULL, 0, NULL, 0}};
+	uint64_t seed = 1, count = 1000, failed = 0, ran = 0;
+	bool keep_going = false;
+	int opt;
+	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (opt) {
+		case 's':
+			seed = strtoull(optarg, NULL, 0);
+			break;
+		case 'c':
+			count = strtoull(optarg, NULL, 0);
+			break;
+		case 'v':
+			verbose = true;
+			break;
+		case 'k':
+			keep_going = true;
+			break;
+		case 'h':
+			return usage(0);
+		default:
+			return usage(64);
+		}
+	}
+	if (optind != argc)
+		return usage(64);
+	printf("TAP version 13\n1..1\n");
+	for (; ran < count && (failed == 0 || keep_going); ran++)
+		failed += !run_seed(seed + ran);
+	if (verbose)
+		print_totals();
+	printf("%sok 1 - %" PRIu64 " seeds from %" PRIu64 ", %" PRIu64 " failed\n", failed == 0 ? "" : "not ", ran, seed, failed);
+	return failed == 0 ? 0 : 1;
+}

@@ -1,0 +1,8 @@
+# Tests of tcpstack/.
+TCP_SIM_OBJS := $(call objs,tests/sim,tcp_sim tcp_app tcp_host net) $(TCPSTACK_OBJS)
+$(BUILD)/bin/tcp_sim: $(TCP_SIM_OBJS)
+	@mkdir -p $(@D)
+	@echo "  LD      $@"
+	@$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^)
+SIMULATORS += $(BUILD)/bin/tcp_sim
+TEST_PROGRAMS += $(BUILD)/bin/tcp_sim
