@@ -90,7 +90,7 @@ static void child_run(int image, int subjects, int results)
 
 	assert_true(n > 0);
 	path[n] = '\0';
-	snprintf(child, sizeof(child), "%s/match_image_child", dirname(path));
+	snprintf(child, sizeof(child), "%s/../helper/match_image_child", dirname(path));
 	pid = fork();
 	assert_true(pid >= 0);
 	if (!pid) {
