@@ -10,3 +10,10 @@ $(BUILD)/helper/match_image_child: $(BUILD)/tests/unit/match_image_child.o $(MAT
 $(BUILD)/unit/test_match_image: | $(BUILD)/helper/match_image_child
 
 $(foreach f,fuzz_match_topic fuzz_match_headers fuzz_match_image,$(eval $(call fuzzer,$f,$(MATCH_TEST_OBJS),$(HS_LIBS))))
+
+BENCH_PROGRAMS += $(BUILD)/bench/match_bench
+# Figures for people, nothing asserted.
+$(BUILD)/bench/match_bench: $(BUILD)/tests/bench/match_bench.o $(MATCHER_RT_OBJS) $(MATCHER_COMPILE_OBJS)
+	@mkdir -p $(@D)
+	@echo "  LD      $@"
+	@$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(HS_LIBS)
