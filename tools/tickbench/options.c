@@ -276,6 +276,8 @@ static int take_other(struct parse *p, int id, const char *name, const char *tex
 	case OPT_ECHO_ONLY:
 		o->echo_only = true;
 		return -1;
+	case OPT_BEFORE:
+		return get_text(p, name, text, 4000, &o->before);
 	case OPT_FIND_MAX:
 		o->find_max = true;
 		return -1;

@@ -26,6 +26,7 @@ struct tb_options {
 	uint32_t rounds;
 	struct tb_endpoint vs;
 	struct tb_endpoint echo;
+	const char *before; /* shell command; what is about to be measured is added as its last word */
 	const char *json;
 	const char *hgrm;
 	const char *svg;

@@ -59,10 +59,29 @@ static struct tb_entry *add_entry(struct tb_report *rep, char side, enum tb_type
 	return e;
 }
 
+/* Runs --before. Errors: false when the command fails: figures taken under other conditions than asked for are none. */
+static bool prepare(const struct tb_options *o, const char *subject, enum tb_exit *status, char *error, size_t error_size)
+{
+	char command[4100];
+
+	if (!o->before)
+		return true;
+	snprintf(command, sizeof(command), "%s %s", o->before, subject);
+	fflush(NULL);
+	int rc = system(command);
+	if (rc == 0)
+		return true;
+	*status = TB_EXIT_OSERR;
+	snprintf(error, error_size, "the command of --before failed before %s (wait status %d)", subject, rc);
+	return false;
+}
+
 static void run_entry(const struct tb_options *o, struct tb_entry *e, uint32_t round)
 {
 	struct tb_result once;
 
+	if (!prepare(o, (char[]){e->side, '\0'}, &e->result.status, e->result.error, sizeof(e->result.error)))
+		return;
 	if (o->find_max) {
 		tb_findmax_run(&e->load, o->find_max_p99_ns, o->find_max_tries, TB_RATE_MAX, &e->findmax, &e->result);
 		return;
@@ -87,6 +106,8 @@ static bool may_go_on(const struct tb_entry *e)
 
 static bool run_echo(struct tb_report *rep)
 {
+	if (!prepare(rep->options, "echo", &rep->echo.status, rep->echo.error, sizeof(rep->echo.error)))
+		return false;
 	tb_echo_run(&rep->options->load, &rep->options->echo, &rep->echo);
 	return rep->echo.status == TB_EXIT_OK && !rep->echo.interrupted;
 }
