@@ -60,6 +60,8 @@ size_t match_find(struct match_set *s, const uint8_t *subject, size_t len, uint3
 /*
  * Takes a database over at a burst boundary; returns the one it replaces, or NULL. Rules that the database covers are
  * then forgotten from the overlay by match_forget_step(), `budget` rules a call; both may report a rule meanwhile, once.
+ * The scratch must fit the database already. Errors: returns `db` itself, nothing changed, when it is of another kind or
+ * leaves too few records for tombstones (finish match_forget_step() and try again; matcher/README.md).
  */
 struct match_db *match_set_take_db(struct match_set *s, struct match_db *db);
 bool match_forget_step(struct match_set *s, uint32_t budget); /* true: more to do */
