@@ -176,7 +176,7 @@ void tcps_acked(struct tcps_conn *c, const struct tcps_seg *s, uint32_t acked)
 		fin_acked(c);
 	if ((c->flags & CF_DEAD) == 0)
 		low_water(c, was_over);
-	if ((c->flags & CF_DEAD) == 0 && (c->snd_nxt != c->snd_una + c->snd_buf_bytes || (c->flags & CF_REXMT_HEAD) != 0))
+	if ((c->flags & CF_DEAD) == 0 && (tcps_left(c) > 0 || tcps_fin_owed(c) || (c->flags & CF_REXMT_HEAD) != 0))
 		tcps_touch(c);
 }
 

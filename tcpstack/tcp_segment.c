@@ -90,7 +90,7 @@ static void in_syn_sent(struct tcps_conn *c, const struct tcps_seg *s)
 		return;
 	}
 	tcps_measure(c, s);
-	c->snd_una = s->ack;
+	c->snd_una = c->snd_nxt = s->ack; /* a SYN about to be resent is not any more */
 	ack_now(c);
 	opened(c);
 }

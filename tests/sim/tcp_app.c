@@ -135,6 +135,7 @@ static void act_send(struct app *a, uint64_t now_ns)
 	}
 	if (a->sent == a->send_total && (a->eof || !a->shut_after_eof)) {
 		a->shut = true;
+		a->next_act_ns = 0;
 		tcps_shutdown(a->conn);
 	}
 }

@@ -28,7 +28,7 @@ void host_config(struct tcps_config *cfg, unsigned side)
 		.recv_window_bytes = 65536,
 		.rto_min_ns = 200000000ull,
 		.rto_max_ns = 60000000000ull,
-		.msl_ns = 2000000000ull,
+		.msl_ns = 60000000000ull,
 		.delayed_ack_ns = 40000000ull,
 		.keepalive_ns = 30000000000ull,
 		.retransmits_max = 15,

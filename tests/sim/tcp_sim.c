@@ -34,12 +34,15 @@ struct world {
 	uint64_t trouble_at_ns; /* the next blackhole or starvation */
 	uint64_t trouble_until_ns;
 	uint64_t steps;
-	uint32_t promised[2][16]; /* right edges seen, by connection slot */
+	struct {
+		uint32_t iss, edge;
+		bool seen;
+	} promised[2][16]; /* by connection slot; the ISS tells whether it is still the same connection */
 	char why[256];
 };
 
 static struct world world;
-static bool verbose;
+static bool verbose, trace;
 
 struct app *app_for(struct host *h, uint16_t peer_port)
 {
@@ -95,9 +98,9 @@ static void set_up_pair(struct world *w, unsigned i)
 	*c = (struct app){.host = &w->hosts[0], .net = n, .peer = s, .id = 2 * i, .style = style, .refs_out = &w->refs_out};
 	*s = (struct app){.host = &w->hosts[1], .net = n, .peer = c, .id = 2 * i + 1, .style = style, .server = true,
 			  .refs_out = &w->refs_out};
-	uint64_t most = style == APP_SMALL ? 3000 : 150000;
-	c->send_total = net_spread(n, 1, most);
-	s->send_total = net_chance(n, 2000) ? 0 : net_spread(n, 1, most);
+	uint64_t most = style == APP_SMALL ? 3000 : net_chance(n, 2000) ? 3000000 : 200000;
+	c->send_total = 1 + net_below(n, most);
+	s->send_total = net_chance(n, 2000) ? 0 : net_chance(n, 5000) ? net_spread(n, 1, most) : 1 + net_below(n, most);
 	c->chunk = net_spread(n, 1, 5000);
 	if (style == APP_PINGPONG)
 		s->send_total = c->send_total = net_spread(n, 1, 100 * c->chunk);
@@ -206,14 +209,16 @@ static bool check_promises(struct world *w, unsigned side)
 	const struct tcps *t = w->hosts[side].t;
 	for (uint32_t i = 0; i < t->cfg.conns_max; i++) {
 		const struct tcps_conn *c = &t->conns[i];
-		uint32_t *seen = &w->promised[side][i];
 		if (c->t == NULL || c->state < TCPS_ESTABLISHED || (c->flags & CF_DEAD) != 0) {
-			*seen = 0;
+			w->promised[side][i].seen = false;
 			continue;
 		}
-		if (*seen != 0 && seq_lt(c->rcv_adv, *seen))
+		if (w->promised[side][i].seen && w->promised[side][i].iss == c->cold->iss &&
+		    seq_lt(c->rcv_adv, w->promised[side][i].edge))
 			return fail(w, "the right edge of a receive window moved left", side);
-		*seen = c->rcv_adv;
+		w->promised[side][i].seen = true;
+		w->promised[side][i].iss = c->cold->iss;
+		w->promised[side][i].edge = c->rcv_adv;
 	}
 	return true;
 }
@@ -254,6 +259,19 @@ static uint64_t run_apps(struct world *w)
 	return next;
 }
 
+/* One line a TCP segment, as it arrives: enough to follow a failing seed. */
+static void trace_frame(const struct world *w, unsigned side, const uint8_t *frame, size_t len)
+{
+	if (len < 54 || get_be16(frame + 12) != ETH_TYPE_IPV4)
+		return;
+	const uint8_t *tcp = frame + TCP_OFFSET;
+	uint32_t header_len = (tcp[12] >> 4) * 4u;
+	printf("# %.6f to %u port %u>%u seq %" PRIu32 " ack %" PRIu32 " len %u wnd %u%s%s%s%s\n",
+	       (double)(w->now_ns - w->start_ns) / 1e9, side, get_be16(tcp), get_be16(tcp + 2), get_be32(tcp + 4), get_be32(tcp + 8),
+	       get_be16(frame + 16) - IPV4_HLEN - header_len, get_be16(tcp + 14), tcp[13] & TCP_SYN ? " SYN" : "",
+	       tcp[13] & TCP_FIN ? " FIN" : "", tcp[13] & TCP_RST ? " RST" : "", tcp[13] & TCP_ACK ? "" : " noack");
+}
+
 /* Up to 32 frames, as a worker takes them from its port. */
 static void receive_burst(struct world *w)
 {
@@ -267,6 +285,8 @@ static void receive_burst(struct world *w)
 		if (exact == NULL)
 			abort();
 		memcpy(exact, frame, len);
+		if (trace)
+			trace_frame(w, side, exact, len);
 		tcps_input(w->hosts[side].t, exact, len, 0, w->now_ns);
 		free(exact);
 	}
@@ -310,8 +330,10 @@ static bool step(struct world *w)
 	}
 	next = net_next_ns(w->net) < next ? net_next_ns(w->net) : next;
 	next = w->trouble_at_ns < next ? w->trouble_at_ns : next;
-	if (next == NET_NEVER)
+	if (next == NET_NEVER && !all_closed(w))
 		return fail(w, "stalled: nothing is armed, nothing is in flight, and not everything is closed", 0);
+	if (next == NET_NEVER)
+		return true;
 	w->now_ns = next > w->now_ns ? next : w->now_ns;
 	if (w->now_ns - w->start_ns > BOUND_NS || w->steps > STEPS_MAX)
 		return fail(w, "stalled: not everything is closed within the bound", 0);
@@ -384,7 +406,7 @@ static void print_totals(void)
 
 static int usage(int status)
 {
-	fprintf(status == 0 ? stdout : stderr, "usage: tcp_sim [--seed N] [--count N] [--verbose] [--keep-going]\n");
+	fprintf(status == 0 ? stdout : stderr, "usage: tcp_sim [--seed N] [--count N] [--verbose] [--keep-going] [--trace]\n");
 	return status;
 }
 
@@ -394,6 +416,7 @@ int main(int argc, char **argv)
 						{"count", required_argument, NULL, 'c'},
 						{"verbose", no_argument, NULL, 'v'},
 						{"keep-going", no_argument, NULL, 'k'},
+						{"trace", no_argument, NULL, 't'},
 						{"help", no_argument, NULL, 'h'},
 						{NULL, 0, NULL, 0}};
 	uint64_t seed = 1, count = 1000, failed = 0, ran = 0;
@@ -409,6 +432,9 @@ int main(int argc, char **argv)
 			break;
 		case 'v':
 			verbose = true;
+			break;
+		case 't':
+			trace = true;
 			break;
 		case 'k':
 			keep_going = true;

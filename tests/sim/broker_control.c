@@ -1,0 +1,315 @@
+/*
+ * broker_control.c - the simulated control process.
+ *
+ * Owns: struct control.
+ * Core: tests only.
+ * Spec: see broker_control.h.
+ */
+#include "tests/sim/broker_control.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "control/ctl_shm.h"
+#include "matcher/matcher.h"
+
+static void fifo_init(struct control_fifo *f)
+{
+	*f = (struct control_fifo){.last = NULL};
+	f->last = &f->first;
+}
+
+static void fifo_put(struct control *c, struct control_fifo *f, const struct amqp_record *rec)
+{
+	size_t cap = ctl_record_bytes(rec);
+	struct control_record *r = malloc(sizeof *r + cap);
+
+	if (r == NULL)
+		abort();
+	r->next = NULL;
+	r->len = ctl_record_encode(r->bytes, cap, rec);
+	if (r->len == 0)
+		c->why = "a record could not be encoded in the size that ctl_record_bytes() gave";
+	r->at_ns = c->now_ns + net_spread(c->net, 0, c->delay_max_ns);
+	if (r->at_ns < f->last_at_ns)
+		r->at_ns = f->last_at_ns;
+	f->last_at_ns = r->at_ns;
+	*f->last = r;
+	f->last = &r->next;
+	f->count++;
+}
+
+static struct control_record *fifo_take(struct control_fifo *f, uint64_t now_ns)
+{
+	struct control_record *r = f->first;
+
+	if (r == NULL || r->at_ns > now_ns)
+		return NULL;
+	f->first = r->next;
+	if (f->first == NULL)
+		f->last = &f->first;
+	f->count--;
+	return r;
+}
+
+static void fifo_clear(struct control_fifo *f)
+{
+	struct control_record *r;
+
+	while ((r = fifo_take(f, UINT64_MAX)) != NULL)
+		free(r);
+	fifo_init(f);
+}
+
+/* ---- what the RIB calls ---- */
+
+static void emit(void *ctx, uint32_t worker, const struct amqp_record *rec)
+{
+	struct control *c = ctx;
+
+	(void)worker;
+	fifo_put(c, &c->ops, rec);
+}
+
+static uint64_t store_put(void *ctx, const struct amqp_record *def)
+{
+	(void)ctx;
+	(void)def;
+	return 1;
+}
+
+static bool store_del(void *ctx, uint64_t store_id)
+{
+	(void)ctx;
+	return store_id == 1;
+}
+
+static void rules_changed(void *ctx, struct ctl_exchange *x)
+{
+	(void)ctx;
+	(void)x;
+}
+
+static void exchange_gone(void *ctx, uint32_t exchange_id)
+{
+	(void)ctx;
+	(void)exchange_id;
+}
+
+static void fill_random(void *ctx, void *out, size_t bytes)
+{
+	struct control *c = ctx;
+
+	for (size_t i = 0; i < bytes; i++)
+		((uint8_t *)out)[i] = (uint8_t)net_random(c->net);
+}
+
+static const struct ctl_rib_ops rib_ops = {emit, store_put, store_del, rules_changed, exchange_gone, fill_random};
+
+/* ---- life ---- */
+
+void control_init(struct control *c, struct net *net, const struct amqp_limits *limits)
+{
+	*c = (struct control){.net = net, .ring_max = 64, .delay_max_ns = 1000000};
+	c->limits = (struct ctl_rib_limits){limits->exchanges_max, limits->queues_max, limits->bindings_max, limits->rules_max};
+	fifo_init(&c->requests);
+	fifo_init(&c->ops);
+}
+
+void control_fini(struct control *c)
+{
+	if (c->up)
+		ctl_rib_fini(&c->rib);
+	fifo_clear(&c->requests);
+	fifo_clear(&c->ops);
+}
+
+void control_start(struct control *c, struct amqp_broker *b, uint64_t now_ns)
+{
+	struct amqp_span root = {(const uint8_t *)"/", 1};
+
+	c->broker = b;
+	c->now_ns = now_ns;
+	c->up = c->syncing = true;
+	ctl_rib_init(&c->rib, &rib_ops, c, &c->limits);
+	ctl_rib_vhost(&c->rib, root)->configured = true;
+	ctl_rib_sync_begin(&c->rib, 1, &c->limits);
+	amqp_control_attached(b);
+}
+
+void control_kill(struct control *c)
+{
+	ctl_rib_fini(&c->rib);
+	fifo_clear(&c->requests);
+	fifo_clear(&c->ops);
+	c->up = false;
+	c->kills++;
+	amqp_control_gone(c->broker);
+}
+
+bool control_request(struct control *c, const struct amqp_record *rec)
+{
+	if (!c->up || c->requests.count >= c->ring_max)
+		return false;
+	fifo_put(c, &c->requests, rec);
+	return true;
+}
+
+/* ---- work ---- */
+
+static void answer_login(struct control *c, const struct amqp_record *q)
+{
+	static const uint8_t right[] = "\0guest\0guest";
+	struct amqp_record rec = {.kind = AMQP_OP_REPLY, .token = q->token, .conn_uid = q->conn_uid};
+
+	if (q->blob.len != sizeof right - 1 || memcmp(q->blob.ptr, right, sizeof right - 1) != 0)
+		rec.code = 403;
+	rec.str[1] = (struct amqp_span){(const uint8_t *)"guest", 5};
+	emit(c, 0, &rec);
+}
+
+static void answer_open(struct control *c, const struct amqp_record *q)
+{
+	struct ctl_vhost *v = ctl_rib_vhost_find(&c->rib, q->str[0]);
+	struct amqp_record rec = {.kind = AMQP_OP_REPLY, .token = q->token, .conn_uid = q->conn_uid};
+
+	if (v == NULL) {
+		ctl_rib_reply(&c->rib, 0, q, 530, "no such vhost");
+		return;
+	}
+	ctl_rib_conn_add(&c->rib, 0, q->conn_uid, v->name, q->str[1]);
+	rec.id = v->id;
+	emit(c, 0, &rec);
+}
+
+static void handle(struct control *c, const struct amqp_record *q)
+{
+	switch (q->kind) {
+	case AMQP_REQ_LOGIN:
+		answer_login(c, q);
+		break;
+	case AMQP_REQ_OPEN:
+		answer_open(c, q);
+		break;
+	case AMQP_REQ_DEF_EXCHANGE:
+	case AMQP_REQ_DEF_QUEUE:
+	case AMQP_REQ_DEF_BINDING:
+	case AMQP_REQ_DEF_CONN:
+	case AMQP_REQ_DUMP_END:
+		if (!ctl_rib_sync_record(&c->rib, 0, q))
+			c->why = c->rib.sync_error;
+		else if (c->syncing && c->rib.dumps_open == 0) {
+			ctl_rib_sync_end(&c->rib);
+			ctl_rib_defaults(&c->rib);
+			c->syncing = false;
+		}
+		break;
+	default:
+		ctl_rib_request(&c->rib, 0, q);
+	}
+}
+
+void control_step(struct control *c, uint64_t now_ns)
+{
+	struct control_record *r;
+	struct amqp_record rec;
+
+	c->now_ns = now_ns;
+	while ((r = fifo_take(&c->requests, now_ns)) != NULL) {
+		if (!ctl_record_decode(r->bytes, r->len, &rec))
+			c->why = "a request could not be decoded";
+		else
+			handle(c, &rec);
+		free(r);
+	}
+	while ((r = fifo_take(&c->ops, now_ns)) != NULL) {
+		if (!ctl_record_decode(r->bytes, r->len, &rec))
+			c->why = "an operation could not be decoded";
+		else if (!amqp_apply(c->broker, &rec))
+			c->why = "the worker refused an operation";
+		free(r);
+	}
+}
+
+uint64_t control_next_ns(const struct control *c)
+{
+	uint64_t next = UINT64_MAX;
+
+	if (c->requests.first != NULL)
+		next = c->requests.first->at_ns;
+	if (c->ops.first != NULL && c->ops.first->at_ns < next)
+		next = c->ops.first->at_ns;
+	return next;
+}
+
+/* ---- databases ---- */
+
+struct image {
+	struct match_db *db;
+	uint8_t *bytes;
+};
+/* Databases are looked up by the pointer that comes back; a handful is alive at any time. */
+static struct image images[16];
+static struct match_scratch *scratch;
+
+static void drop_db(struct match_db *db)
+{
+	if (db == NULL)
+		return;
+	for (size_t i = 0; i < sizeof images / sizeof images[0]; i++) {
+		if (images[i].db == db) {
+			match_db_close(db);
+			free(images[i].bytes);
+			images[i] = (struct image){0};
+		}
+	}
+}
+
+void control_compile(struct control *c, const char *exchange)
+{
+	struct ctl_vhost *v;
+	struct ctl_exchange *x;
+	struct ctl_binding *b;
+	struct match_rule rules[64];
+	size_t count = 0, bytes;
+	char err[256];
+	struct match_scratch *grown;
+	struct image *slot = NULL;
+
+	if (!c->up || c->syncing)
+		return;
+	for (size_t i = 0; i < sizeof images / sizeof images[0] && slot == NULL; i++)
+		slot = images[i].db == NULL ? &images[i] : NULL;
+	v = ctl_rib_vhost_find(&c->rib, (struct amqp_span){(const uint8_t *)"/", 1});
+	x = v == NULL ? NULL : ctl_rib_exchange(&c->rib, v, (struct amqp_span){(const uint8_t *)exchange, (uint32_t)strlen(exchange)});
+	if (x == NULL || slot == NULL)
+		return;
+	LIST_FOREACH (b, &x->as_source, of_source) {
+		if (count == sizeof rules / sizeof rules[0] || b->rule == NULL || !ctl_rule_is_pattern(x->type, b->rule->key))
+			continue;
+		for (size_t i = 0; i <= count; i++) {
+			if (i == count) {
+				rules[count++] = (struct match_rule){b->rule->id, b->rule->key.ptr, b->rule->key.len};
+				break;
+			}
+			if (rules[i].id == b->rule->id)
+				break;
+		}
+	}
+	if (count == 0)
+		return;
+	slot->bytes = match_compile(x->type == AMQP_TOPIC ? MATCH_TOPIC : MATCH_HEADERS, rules, count, ++c->generation, &bytes, err,
+				    sizeof err);
+	slot->db = slot->bytes == NULL ? NULL : match_db_open(slot->bytes, bytes, err, sizeof err);
+	if (slot->db == NULL) {
+		fprintf(stderr, "# %s\n", err);
+		c->why = "a database could not be compiled or opened";
+		return;
+	}
+	grown = match_scratch_grow(scratch, slot->db);
+	match_scratch_free(amqp_set_scratch(c->broker, grown));
+	scratch = grown;
+	drop_db(amqp_take_db(c->broker, x->id, slot->db));
+	c->compiled++;
+}
