@@ -3,5 +3,14 @@ $(eval $(call unit,test_dp_options,$(call objs,dataplane,options values log) $(C
 $(eval $(call unit,test_dp_parts,$(call objs,dataplane,clock stages echo watchdog),))
 $(eval $(call unit,test_dp_shm,$(call objs,dataplane,shm mailbox) $(CTL_SHM_OBJS),-lpthread))
 $(eval $(call unit,test_dp_link,$(call objs,dataplane,link databases shm mailbox log) $(CTL_SHM_OBJS) $(MATCHER_RT_OBJS) $(MATCHER_COMPILE_OBJS),$(HS_LIBS) -lpthread))
+$(eval $(call unit,test_dp_rows,$(call objs,dataplane,rows counters shm) $(CTL_SHM_OBJS),))
 $(BUILD)/tests/unit/test_dp_tx.o: CFLAGS += $(DPDK_CFLAGS)
 $(eval $(call unit,test_dp_tx,$(call objs,dataplane,tx),$$(DPDK_LIBS)))
+
+# The interposer that shows that a worker allocates nothing; its head says how a script uses it.
+MALLOC_COUNT := $(BUILD)/interop/malloc_count.so
+test-built interop: $(MALLOC_COUNT)
+$(MALLOC_COUNT): tests/interop/malloc_count.c
+	@mkdir -p $(@D)
+	@echo "  CC      $@"
+	@$(CC) $(CPPFLAGS) $(CFLAGS) -fno-builtin -fPIC -shared -o $@ $<
