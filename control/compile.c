@@ -584,6 +584,23 @@ bool ctl_compiler_message(struct ctl_compiler *c, const struct ctl_msg *m)
 	return true;
 }
 
+static const struct ctl_image *find_image(const struct ctl_compiler *c, uint64_t offset)
+{
+	for (uint32_t i = 0; i < c->arena.count; i++)
+		if (c->arena.images[i].offset == offset)
+			return &c->arena.images[i];
+	return NULL;
+}
+
+static uint32_t count_bound(const struct ctl_compiler *c, const struct held *h)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < h->count; i++)
+		n += c->rib->rule[h->ids[i]] != NULL && c->rib->rule[h->ids[i]]->bindings_count != 0;
+	return n;
+}
+
 void ctl_compiler_info(const struct ctl_compiler *c, uint32_t exchange_id, struct ctl_compiler_info *out)
 {
 	const struct state *s = exchange_id < c->states_max ? c->state[exchange_id] : NULL;
@@ -596,6 +613,12 @@ void ctl_compiler_info(const struct ctl_compiler *c, uint32_t exchange_id, struc
 	out->waiting = s->dirty || s->in_flight;
 	out->compiling = s->compiling;
 	out->trouble = s->trouble;
+	for (uint32_t i = 0; i < c->held_count && s->now.generation != 0; i++) {
+		const struct ctl_image *img = find_image(c, c->held[i].offset);
+
+		if (img != NULL && img->exchange_id == exchange_id && img->generation == s->now.generation)
+			out->covered = count_bound(c, &c->held[i]);
+	}
 }
 
 void ctl_compiler_arena(const struct ctl_compiler *c, uint64_t *used, uint64_t *bytes)

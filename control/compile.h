@@ -44,7 +44,8 @@ uint64_t ctl_compiler_tick(struct ctl_compiler *c, uint64_t now_ms);
 
 struct ctl_compiler_info {
 	uint64_t generation, bytes, compile_ms; /* of the database in use; 0: none */
-	uint32_t rules;
+	uint32_t rules;                         /* named by it */
+	uint32_t covered;                       /* of these, still bound */
 	bool waiting, compiling;
 	const char *trouble; /* why the last one failed; "" */
 };

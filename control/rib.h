@@ -139,6 +139,9 @@ void ctl_rib_request(struct ctl_rib *r, uint32_t worker, const struct amqp_recor
 /* Answers a request: text is "NAME - sentence" of the code, made fit for a short string. */
 void ctl_rib_reply(struct ctl_rib *r, uint32_t worker, const struct amqp_record *q, uint16_t code, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));
+/* The reply of success: id and s1 as the request says. */
+void ctl_rib_reply_ok(struct ctl_rib *r, uint32_t worker, const struct amqp_record *q, uint32_t id, struct amqp_span name,
+		      uint32_t flags);
 void ctl_rib_conn_add(struct ctl_rib *r, uint32_t worker, uint64_t uid, struct amqp_span vhost, struct amqp_span user);
 /* An operator deletes a queue. */
 void ctl_rib_queue_delete(struct ctl_rib *r, struct ctl_queue *q);

@@ -69,8 +69,8 @@ void ctl_rib_reply(struct ctl_rib *r, uint32_t worker, const struct amqp_record 
 	send_reply(r, worker, &rec, q);
 }
 
-static void reply_ok(struct ctl_rib *r, uint32_t worker, const struct amqp_record *q, uint32_t id, struct amqp_span name,
-		     uint32_t flags)
+void ctl_rib_reply_ok(struct ctl_rib *r, uint32_t worker, const struct amqp_record *q, uint32_t id, struct amqp_span name,
+		      uint32_t flags)
 {
 	struct amqp_record rec = {.id = id, .flags = flags, .str = {{NULL, 0}, name}};
 
@@ -136,7 +136,7 @@ static void exchange_create(struct ctl_rib *r, uint32_t worker, const struct amq
 		return;
 	}
 	ctl_emit_exchange(r, CTL_ALL_WORKERS, x);
-	reply_ok(r, worker, q, x->id, x->name, x->flags);
+	ctl_rib_reply_ok(r, worker, q, x->id, x->name, x->flags);
 }
 
 static void exchange_declare(struct ctl_rib *r, uint32_t worker, const struct amqp_record *q, struct ctl_vhost *v)
@@ -154,13 +154,13 @@ static void exchange_declare(struct ctl_rib *r, uint32_t worker, const struct am
 		ctl_rib_reply(r, worker, q, 404, "no exchange '%.*s' in vhost '%.*s'", CTL_SPAN_ARG(q->str[0]),
 			      CTL_SPAN_ARG(v->name));
 	else if (passive)
-		reply_ok(r, worker, q, x->id, x->name, x->flags);
+		ctl_rib_reply_ok(r, worker, q, x->id, x->name, x->flags);
 	else if ((code = ctl_exchange_args_check(q->blob, q->str[0], v->name, why, sizeof why)) != 0)
 		ctl_rib_reply(r, worker, q, (uint16_t)code, "%s", why);
 	else if (x != NULL && exchange_differs(x, type, q, why, sizeof why))
 		ctl_rib_reply(r, worker, q, 406, "%s", why);
 	else if (x != NULL)
-		reply_ok(r, worker, q, x->id, x->name, x->flags);
+		ctl_rib_reply_ok(r, worker, q, x->id, x->name, x->flags);
 	else if (starts_amq(q->str[0]))
 		ctl_rib_reply(r, worker, q, 403, "exchange name '%.*s' contains reserved prefix 'amq.*'", CTL_SPAN_ARG(q->str[0]));
 	else
@@ -182,7 +182,7 @@ static void exchange_delete(struct ctl_rib *r, uint32_t worker, const struct amq
 		/* Spec says a missing exchange is 404 / we say ok, as RabbitMQ does since 3.2, so that a delete can be repeated. */
 		if (x != NULL)
 			ctl_exchange_delete(r, x);
-		reply_ok(r, worker, q, AMQP_ID_NONE, q->str[0], 0);
+		ctl_rib_reply_ok(r, worker, q, AMQP_ID_NONE, q->str[0], 0);
 	}
 }
 
@@ -232,7 +232,7 @@ static void queue_create(struct ctl_rib *r, uint32_t worker, const struct amqp_r
 		return;
 	}
 	ctl_emit_queue(r, CTL_ALL_WORKERS, queue);
-	reply_ok(r, worker, q, queue->id, queue->name, queue->flags);
+	ctl_rib_reply_ok(r, worker, q, queue->id, queue->name, queue->flags);
 }
 
 /* "amq.gen-" and 22 characters, which hold 128 random bits. */
@@ -272,7 +272,7 @@ static void queue_declare(struct ctl_rib *r, uint32_t worker, const struct amqp_
 	else if (queue != NULL && queue->owner != 0 && queue->owner != q->conn_uid)
 		reply_locked(r, worker, q, queue);
 	else if (passive)
-		reply_ok(r, worker, q, queue->id, queue->name, queue->flags);
+		ctl_rib_reply_ok(r, worker, q, queue->id, queue->name, queue->flags);
 	else if (queue != NULL && ((queue->flags ^ q->flags) & AMQP_DEF_EXCLUSIVE) != 0)
 		reply_locked(r, worker, q, queue);
 	else if ((code = ctl_queue_args_check(q->blob, name, v->name, why, sizeof why)) != 0)
@@ -280,7 +280,7 @@ static void queue_declare(struct ctl_rib *r, uint32_t worker, const struct amqp_
 	else if (queue != NULL && queue_differs(queue, q, why, sizeof why))
 		ctl_rib_reply(r, worker, q, 406, "%s", why);
 	else if (queue != NULL)
-		reply_ok(r, worker, q, queue->id, queue->name, queue->flags);
+		ctl_rib_reply_ok(r, worker, q, queue->id, queue->name, queue->flags);
 	else
 		queue_create(r, worker, q, v, name);
 }
@@ -297,7 +297,7 @@ static void queue_delete(struct ctl_rib *r, uint32_t worker, const struct amqp_r
 	/* Spec says a missing queue is 404 / we say ok, as RabbitMQ does. */
 	if (queue != NULL)
 		ctl_rib_queue_delete(r, queue);
-	reply_ok(r, worker, q, id, q->str[0], 0);
+	ctl_rib_reply_ok(r, worker, q, id, q->str[0], 0);
 }
 
 /* ---- dispatch ---- */
