@@ -42,6 +42,30 @@ static void a_burst_shares_one_instant_and_keeps_the_rate(void **state)
 	assert_int_equal(tb_sched_end(&s), 100 * MS);
 }
 
+static void the_count_of_due_ticks_agrees_with_the_schedule_tick_by_tick(void **state)
+{
+	static const uint64_t rates[] = {1, 3, 7, 997, 1000, 999983};
+	static const uint64_t bursts[] = {1, 2, 10};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rates) / sizeof(rates[0]); i++)
+		for (size_t j = 0; j < sizeof(bursts) / sizeof(bursts[0]); j++) {
+			struct tb_sched s = {.start_ns = 1000, .rate_per_s = rates[i], .burst = bursts[j], .total = 500};
+			uint64_t due = 0;
+			assert_int_equal(tb_sched_due_count(&s, 999), 0);
+			for (uint64_t now_ns = 1000; due < s.total; now_ns += 1 + tb_sched_end(&s) / 4999) {
+				while (tb_sched_due(&s, due, now_ns))
+					due++;
+				assert_int_equal(tb_sched_due_count(&s, now_ns), due);
+			}
+			for (uint64_t seq = 0; seq < s.total; seq += s.burst) {
+				assert_int_equal(tb_sched_due_count(&s, tb_sched_intended(&s, seq)), seq + s.burst);
+				assert_int_equal(tb_sched_due_count(&s, tb_sched_intended(&s, seq) - 1), seq);
+			}
+			assert_int_equal(tb_sched_due_count(&s, UINT64_MAX / 2), s.total);
+		}
+}
+
 struct rig {
 	struct tb_pub pub;
 	struct tb_hist lateness;
@@ -253,6 +277,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(instants_are_exact_and_never_drift),
 		cmocka_unit_test(a_burst_shares_one_instant_and_keeps_the_rate),
+		cmocka_unit_test(the_count_of_due_ticks_agrees_with_the_schedule_tick_by_tick),
 		cmocka_unit_test(a_stalled_client_counts_every_tick_from_its_intended_time),
 		cmocka_unit_test(a_broker_that_does_not_read_costs_it_the_latency_and_not_the_client),
 		cmocka_unit_test(ticks_stay_due_while_the_stream_is_full),

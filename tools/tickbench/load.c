@@ -32,6 +32,7 @@ struct run {
 	uint64_t over_count;      /* of them, later than give_up_ns */
 	uint64_t last_delivery_ns;
 	uint64_t stop_asked_ns;
+	uint64_t ended_ns; /* when the loop was left */
 	uint64_t next_progress_ns;
 	uint64_t progress_sent;
 	uint64_t progress_delivered;
@@ -381,6 +382,7 @@ static void drive(struct run *run)
 		fail_run(run, TB_EXIT_OSERR, "cannot set up epoll or a thread");
 	} else {
 		run_loop(&subs_loop);
+		run->ended_ns = tb_now_ns();
 		if (two)
 			pthread_join(thread, NULL);
 	}
@@ -475,7 +477,8 @@ static void add_up(struct run *run)
 
 	r->ticks_sent_count = sent;
 	r->interrupted = run->stop_asked_ns != 0;
-	r->ticks_unsent_count = r->interrupted ? 0 : s->total - sent;
+	uint64_t due = tb_sched_due_count(s, run->ended_ns);
+	r->ticks_unsent_count = r->interrupted || due < sent ? 0 : due - sent;
 	r->expected_count = sent * run->load->subscribers;
 	for (uint32_t i = 0; i < run->load->subscribers; i++) {
 		const struct tb_track *t = &run->subs[i].track;
@@ -495,7 +498,7 @@ static void add_up(struct run *run)
 	if (r->interrupted)
 		end_ns = run->stop_asked_ns;
 	/* What is reached is counted up to the last arrival: a backlog that drains late lowers the rate. */
-	if (run->last_delivery_ns > end_ns || r->gave_up)
+	if (run->last_delivery_ns > end_ns || r->gave_up || run->failed)
 		end_ns = run->last_delivery_ns;
 	if (sent > s->warmup && end_ns > begin_ns) {
 		r->measured_s = (double)(end_ns - begin_ns) / 1e9;

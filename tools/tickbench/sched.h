@@ -30,6 +30,19 @@ static inline bool tb_sched_due(const struct tb_sched *s, uint64_t seq, uint64_t
 	return seq < s->total && tb_sched_intended(s, seq) <= now_ns;
 }
 
+/* How many ticks of the run are due at this instant. */
+static inline uint64_t tb_sched_due_count(const struct tb_sched *s, uint64_t now_ns)
+{
+	if (now_ns < s->start_ns)
+		return 0;
+	uint64_t past_ns = now_ns - s->start_ns;
+	uint64_t count = past_ns / TB_SECOND_NS * s->rate_per_s + past_ns % TB_SECOND_NS * s->rate_per_s / TB_SECOND_NS;
+	/* Rounding down may have lost one, and the burst that has begun is due as a whole. */
+	count = (count / s->burst + 1) * s->burst;
+	count += tb_sched_intended(s, count) <= now_ns ? s->burst : 0;
+	return count < s->total ? count : s->total;
+}
+
 /* The instant at which the schedule is over: that of the tick after the last. */
 static inline uint64_t tb_sched_end(const struct tb_sched *s)
 {
