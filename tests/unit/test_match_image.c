@@ -296,6 +296,36 @@ static void random_tables_with_right_sums_do_no_harm(void **state)
 	}
 }
 
+/* The pattern table is cut to one entry and the tails take its bytes: all sums and sizes are right, but Hyperscan knows more. */
+static void a_pattern_id_behind_the_table_is_ignored(void **state)
+{
+	struct match_rule rules[] = {
+		{1, (const uint8_t *)"a.*", 3}, {2, (const uint8_t *)"*.b", 3}, {3, (const uint8_t *)"#.b", 3}};
+	struct match_image_header h;
+	struct kit_world w;
+	size_t bytes;
+	uint8_t *image = match_compile(MATCH_TOPIC, rules, 3, 1, &bytes, NULL, 0);
+	uint32_t ids[3];
+
+	(void)state;
+	assert_non_null(image);
+	for (uint32_t cut = 0; cut < 2; cut++) {
+		memcpy(&h, image, sizeof(h));
+		assert_int_equal(h.patterns, 3);
+		if (cut) {
+			h.patterns = 1;
+			h.tail_bytes = 2 * sizeof(struct match_image_pattern);
+			memcpy(image, &h, sizeof(h));
+			tables_sum_fix(image, bytes);
+		}
+		kit_world_init(&w, MATCH_TOPIC);
+		kit_take(&w, image, bytes);
+		assert_int_equal(match_find(w.set, (const uint8_t *)"a.b", 3, ids, 3), cut ? 1 : 3);
+		kit_world_fini(&w);
+	}
+	free(image);
+}
+
 static void an_image_off_its_alignment_is_refused(void **state)
 {
 	struct kit_world w;
@@ -419,6 +449,7 @@ int main(void)
 		cmocka_unit_test(an_image_scans_from_a_read_only_mapping_in_another_process),
 		cmocka_unit_test(a_flipped_byte_is_refused_and_if_the_sums_are_right_it_is_harmless),
 		cmocka_unit_test(random_tables_with_right_sums_do_no_harm),
+		cmocka_unit_test(a_pattern_id_behind_the_table_is_ignored),
 		cmocka_unit_test(an_image_off_its_alignment_is_refused),
 		cmocka_unit_test(an_image_tells_its_generation_and_its_sorted_ids),
 		cmocka_unit_test(an_image_of_no_rules_matches_nothing_and_one_without_scans_needs_no_scratch),
