@@ -282,10 +282,12 @@ void control_compile(struct control *c, const char *exchange)
 	for (size_t i = 0; i < sizeof images / sizeof images[0] && slot == NULL; i++)
 		slot = images[i].db == NULL ? &images[i] : NULL;
 	v = ctl_rib_vhost_find(&c->rib, (struct amqp_span){(const uint8_t *)"/", 1});
-	x = v == NULL ? NULL : ctl_rib_exchange(&c->rib, v, (struct amqp_span){(const uint8_t *)exchange, (uint32_t)strlen(exchange)});
+	x = v == NULL ? NULL
+		      : ctl_rib_exchange(&c->rib, v, (struct amqp_span){(const uint8_t *)exchange, (uint32_t)strlen(exchange)});
 	if (x == NULL || slot == NULL)
 		return;
-	LIST_FOREACH (b, &x->as_source, of_source) {
+	LIST_FOREACH(b, &x->as_source, of_source)
+	{
 		if (count == sizeof rules / sizeof rules[0] || b->rule == NULL || !ctl_rule_is_pattern(x->type, b->rule->key))
 			continue;
 		for (size_t i = 0; i <= count; i++) {
@@ -312,4 +314,12 @@ void control_compile(struct control *c, const char *exchange)
 	scratch = grown;
 	drop_db(amqp_take_db(c->broker, x->id, slot->db));
 	c->compiled++;
+}
+
+void control_forget_databases(void)
+{
+	for (size_t i = 0; i < sizeof images / sizeof images[0]; i++)
+		drop_db(images[i].db);
+	match_scratch_free(scratch);
+	scratch = NULL;
 }

@@ -41,7 +41,7 @@ struct control {
 void control_init(struct control *c, struct net *net, const struct amqp_limits *limits);
 void control_fini(struct control *c);
 void control_start(struct control *c, struct amqp_broker *b, uint64_t now_ns); /* attaches: dump, sync, defaults */
-void control_kill(struct control *c);					      /* SIGKILL: everything it knew is gone */
+void control_kill(struct control *c);                                          /* SIGKILL: everything it knew is gone */
 /* amqp_ops.request. */
 bool control_request(struct control *c, const struct amqp_record *rec);
 /* Handles what has arrived by now, on both sides. */
@@ -49,5 +49,7 @@ void control_step(struct control *c, uint64_t now_ns);
 uint64_t control_next_ns(const struct control *c);
 /* Compiles the wildcard rules of one exchange and hands the database to the worker, as the dataplane would. */
 void control_compile(struct control *c, const char *exchange);
+/* The worker is gone: closes whatever it had. */
+void control_forget_databases(void);
 
 #endif

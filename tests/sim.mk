@@ -1,0 +1,9 @@
+# The whole-broker simulator: TCP, AMQP, matcher and the RIB in one process.
+BROKER_SIM_OBJS := $(call objs,tests/sim,broker_sim broker_client broker_control tcp_host net) \
+	$(sort $(TCPSTACK_OBJS) $(AMQP_OBJS) $(MATCHER_RT_OBJS) $(MATCHER_COMPILE_OBJS) $(MATCHER_ORACLE_OBJS) $(CTL_RIB_OBJS) $(CTL_SHM_OBJS))
+$(BUILD)/bin/broker_sim: $(BROKER_SIM_OBJS)
+	@mkdir -p $(@D)
+	@echo "  LD      $@"
+	@$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(HS_LIBS)
+SIMULATORS += $(BUILD)/bin/broker_sim
+TEST_PROGRAMS += $(BUILD)/bin/broker_sim
