@@ -196,6 +196,7 @@ void tcps_conn_done(struct tcps_conn *c)
 		/* The reader has stopped: what it has not seen yet must outlive the connection. */
 		c->flags |= CF_FINISHED;
 		c->rexmt_deadline_ns = TCPS_NEVER;
+		c->cold->keep_deadline_ns = TCPS_NEVER;
 		return;
 	}
 	if (c->state == TCPS_TIME_WAIT)

@@ -146,10 +146,8 @@ struct tcps_cold {
 	uint32_t fin_seq;
 	uint32_t rx_first_idx, rx_last_idx; /* blocks of held and out-of-order bytes, by base_seq */
 	uint32_t rx_origin_seq;		    /* blocks begin at multiples of TCPS_BLOCK_ROOM from here */
-	uint32_t local_addr_raw;
 	struct tcps_range ooo[TCPS_OOO_MAX];
 	uint16_t peer_mss;
-	enum tcps_reason reason;
 };
 _Static_assert(sizeof(struct tcps_conn) + sizeof(struct tcps_cold) <= 1024, "an idle connection costs at most 1 KiB");
 

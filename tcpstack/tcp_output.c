@@ -196,6 +196,8 @@ static void sent_segment(struct tcps_conn *c, uint32_t len, bool fin)
 		c->snd_max = c->snd_nxt;
 	}
 	if (c->rexmt_deadline_ns == TCPS_NEVER || (c->flags & CF_PERSIST) != 0) {
+		if (c->flags & CF_PERSIST)
+			c->cold->rexmt_count = 0; /* probes counted in it, too */
 		c->flags &= ~CF_PERSIST;
 		tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
 	}

@@ -174,6 +174,11 @@ static void trim(struct tcps_conn *c, struct tcps_seg *s)
 /* RFC 5961 3.2: only a RST with exactly the expected number resets. */
 static void reset_arrived(struct tcps_conn *c, const struct tcps_seg *s)
 {
+	if (c->flags & CF_FINISHED) {
+		/* As in a TIME_WAIT record (RFC 1337): the streams are whole, and the reader has not seen the end of one. */
+		TCPS_COUNT(c->t, resets_ignored);
+		return;
+	}
 	if (s->seq != c->rcv_nxt) {
 		TCPS_COUNT(c->t, resets_ignored);
 		challenge(c);

@@ -157,7 +157,7 @@ static void set_up_wires(struct world *w)
 	}
 }
 
-static void make_broker(struct world *w)
+static void make_broker(struct world *w, uint32_t unsent_high_bytes)
 {
 	static const struct amqp_ops ops = {.reserve = io_reserve,
 					    .commit = io_commit,
@@ -188,7 +188,7 @@ static void make_broker(struct world *w)
 	l.rules_max = 128;
 	l.rule_nodes_max = 4096;
 	l.rule_key_bytes_max = 1u << 16;
-	l.unsent_high_bytes = (uint32_t)net_spread(w->net, 2000, 200000);
+	l.unsent_high_bytes = unsent_high_bytes; /* one mark for both, as the dataplane sets it */
 	l.handshake_ns = l.control_wait_ns = 600 * 1000 * MS;
 	bytes = amqp_broker_bytes(&l);
 	w->broker_mem = aligned_alloc(64, (bytes + 63) / 64 * 64);
@@ -224,10 +224,11 @@ static void set_up(struct world *w, uint64_t seed)
 	cfg.retransmits_max = 30;
 	cfg.blocks_max = net_chance(w->net, 5000) ? 2048 : 300;
 	cfg.recv_window_bytes = (uint32_t)net_spread(w->net, 3000, 65535);
+	cfg.send_high_water_bytes = (uint32_t)net_spread(w->net, 2000, 200000);
 	host_init(&w->server, w->net, 0, &cfg, &ops, w->now_ns);
 	w->server.app = w;
 	w->server.starve_chance = chance_up_to(300);
-	make_broker(w);
+	make_broker(w, cfg.send_high_water_bytes);
 	amqp_set_now(w->broker, w->now_ns, w->now_ns / 1000000000u);
 	control_start(&w->control, w->broker, w->now_ns);
 	clients_init(&w->clients, w->net, w->now_ns);
@@ -328,6 +329,41 @@ static bool step(struct world *w)
 	return true;
 }
 
+/* Who waits for what, when a world has stalled. */
+static void tell_state(struct world *w)
+{
+	struct amqp_row_queue row;
+	struct tcps_conn_info info;
+
+	for (unsigned i = 0; i < w->clients.count; i++) {
+		const struct client *c = &w->clients.client[i];
+
+		printf("# %s %u: state %d step %u published %u/%u confirmed %u tag %" PRIu64 " acked %" PRIu64
+		       " prefetch %u%s, %zu bytes to send",
+		       c->publisher ? "publisher" : "consumer", c->idx, c->state, c->step, c->published, c->to_publish,
+		       c->confirmed, c->last_tag, c->acked_tag, c->prefetch, c->no_ack ? " no-ack" : "", c->out_len);
+		if (c->conn != NULL) {
+			tcps_info(c->conn, &info);
+			printf(", %s unsent %u unacked %u window %u", info.state, info.unsent_bytes, info.unacked_bytes,
+			       info.snd_wnd_bytes);
+		}
+		printf("\n");
+	}
+	for (uint32_t i = 0; i < amqp_rows_queues(w->broker); i++) {
+		if (amqp_row_queue(w->broker, i, &row))
+			printf("# queue %u: ready %" PRIu64 " unacknowledged %" PRIu64 " consumers %u\n", row.queue_id,
+			       row.messages_ready, row.messages_unacknowledged, row.consumers);
+	}
+	for (unsigned i = 0; i < AMQP_CNT_COUNT; i++) {
+		if (amqp_counters(w->broker)[i] != 0)
+			printf("# %s %" PRIu64 "\n", amqp_counter_name(i), amqp_counters(w->broker)[i]);
+	}
+	for (unsigned i = 0; i < TCPS_CNT_COUNT; i++) {
+		if (tcps_counters(w->server.t)[i] != 0)
+			printf("# tcp %s %" PRIu64 "\n", tcps_counter_name(i), tcps_counters(w->server.t)[i]);
+	}
+}
+
 static bool run_until(struct world *w, bool (*done)(struct world *), const char *what)
 {
 	while (!done(w)) {
@@ -421,6 +457,8 @@ static bool run_seed(uint64_t seed)
 		printf("# seed %" PRIu64 ": %" PRIu64 " steps, %.3f virtual s, %u publishers, %u consumers, %" PRIu64 " messages\n",
 		       seed, w->steps, (double)(w->now_ns - w->start_ns) / 1e9, w->clients.publishers, w->clients.consumers,
 		       w->clients.due);
+	if (!ok)
+		tell_state(w);
 	account(w);
 	clients_fini(&w->clients);
 	control_fini(&w->control);

@@ -82,7 +82,7 @@ static void vary_config(struct world *w, struct tcps_config *cfg)
 	cfg->send_high_water_bytes = (uint32_t)net_spread(n, 1000, 200000);
 	cfg->blocks_max = (uint32_t)net_spread(n, 24, 400);
 	cfg->rto_min_ns = net_spread(n, 5 * MS, 500 * MS);
-	cfg->rto_max_ns = net_spread(n, 2000 * MS, 60000 * MS);
+	cfg->rto_max_ns = net_spread(n, 8000 * MS, 60000 * MS);
 	cfg->delayed_ack_ns = net_chance(n, 2000) ? 0 : net_spread(n, MS, 200 * MS);
 	cfg->tx_ip_cksum_offload = net_chance(n, 3000);
 	cfg->tx_tcp_cksum_offload = net_chance(n, 3000);
@@ -346,9 +346,12 @@ static bool judge_pair(struct world *w, unsigned i)
 	const struct app *c = &w->clients[i], *s = &w->servers[i];
 	if (c->abort_wanted || s->abort_wanted || !s->accepted)
 		return true;
-	if (c->reason != TCPS_CLOSED_NORMALLY || s->reason != TCPS_CLOSED_NORMALLY)
-		return fail(w, c->reason != TCPS_CLOSED_NORMALLY ? tcps_reason_text(c->reason) : tcps_reason_text(s->reason),
-			    c->reason == TCPS_CLOSED_NORMALLY);
+	if (c->reason != TCPS_CLOSED_NORMALLY || s->reason != TCPS_CLOSED_NORMALLY) {
+		char what[128];
+		snprintf(what, sizeof(what), "pair %u ended otherwise than by FIN: client %s, server %s", i, tcps_reason_text(c->reason),
+			 tcps_reason_text(s->reason));
+		return fail(w, what, 0);
+	}
 	if (c->received != s->send_total || s->received != c->send_total || !c->eof || !s->eof)
 		return fail(w, "a stream ended before its last byte", 0);
 	return true;
