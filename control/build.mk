@@ -12,3 +12,6 @@ CTL_LIBS := -levent -ljansson -llmdb -lcrypto $(HS_LIBS) -lpthread
 
 $(eval $(call program,tickwire-control,$(call objs,control,main) $(CTL_SERVER_OBJS) $(CTL_RIB_OBJS) $(CTL_STORE_OBJS) \
 	$(CTL_COMPILE_OBJS) $(CTL_ACCESS_OBJS) $(CTL_SHM_OBJS) $(CTL_CONF_OBJS) $(MATCHER_RT_OBJS) $(MATCHER_COMPILE_OBJS),$(CTL_LIBS)))
+
+$(eval $(call program,tickctl,$(call objs,control,tickctl tickctl_client tickctl_table tickctl_show access map log conf) \
+	$(call objs,amqp,table),-ljansson -lcrypto -lm))
