@@ -223,8 +223,8 @@ static void start_pdump(struct dataplane *d)
 	d->pdump_up = rte_pdump_init() == 0;
 	if (!d->pdump_up)
 		dp_log(DP_LOG_INFO, "dpdk-dumpcap cannot attach (%s)", rte_strerror(rte_errno));
-	else if (has_eal_argument(&d->options, "--no-huge"))
-		dp_log(DP_LOG_DEBUG, "dpdk-dumpcap needs hugepages to attach");
+	else if (has_eal_argument(&d->options, "--no-huge") || has_eal_argument(&d->options, "--in-memory"))
+		dp_log(DP_LOG_DEBUG, "dpdk-dumpcap can attach only with hugepages in files (no --no-huge, no --in-memory)");
 }
 
 static int start(struct dataplane *d)
