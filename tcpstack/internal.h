@@ -138,6 +138,7 @@ struct tcps_cold {
 	uint32_t snd_wraps, rcv_wraps;
 	uint8_t rexmt_count;
 	uint8_t probes_unanswered;
+	uint32_t keep_probe_ms; /* coarse time of the last keepalive */
 	uint8_t keepalives_unanswered;
 	uint8_t ooo_count;
 	uint64_t keep_deadline_ns;

@@ -41,8 +41,10 @@ static void keepalive_due(struct tcps_conn *c)
 	uint64_t idle_ns = (uint64_t)(tcps_coarse_ms(t->now_ns) - c->last_rx_ms) << 20;
 	uint64_t limit_ns = keepalive_idle_ns(c);
 	uint64_t interval_ns = limit_ns < KEEPALIVE_INTERVAL_NS ? limit_ns : KEEPALIVE_INTERVAL_NS;
-	if (idle_ns + (1u << 20) < limit_ns) {
+	/* The answer may be as old as the probe: on a fast path the idle time alone would say that nothing came. */
+	if ((int32_t)(c->last_rx_ms - cold->keep_probe_ms) >= 0)
 		cold->keepalives_unanswered = 0;
+	if (idle_ns + (1u << 20) < limit_ns) {
 		cold->keep_deadline_ns = t->now_ns + limit_ns - idle_ns;
 		return;
 	}
@@ -53,6 +55,7 @@ static void keepalive_due(struct tcps_conn *c)
 	}
 	cold->keep_deadline_ns = t->now_ns + interval_ns;
 	cold->keepalives_unanswered++;
+	cold->keep_probe_ms = tcps_coarse_ms(t->now_ns);
 	/* Outstanding data asks the same question by itself. */
 	if (c->snd_max == c->snd_una && tcps_emit(c, c->snd_una - 1, NULL, 0, TCP_ACK) == EMIT_SENT)
 		TCPS_COUNT(t, keepalives);

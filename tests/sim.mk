@@ -7,3 +7,5 @@ $(BUILD)/bin/broker_sim: $(BROKER_SIM_OBJS)
 	@$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(HS_LIBS)
 SIMULATORS += $(BUILD)/bin/broker_sim
 TEST_PROGRAMS += $(BUILD)/bin/broker_sim
+
+$(eval $(call unit,test_tcps_keepalive,$(call objs,tests/sim,tcp_host net) $(TCPSTACK_OBJS),))

@@ -488,7 +488,6 @@ static void on_method(struct client *c, unsigned class_id, unsigned method_id, c
 		c->redelivered = args[at + 8] & 1;
 		if (c->tag != c->last_tag + 1)
 			fail(c->all, c, "a delivery tag out of sequence", c->tag);
-		c->last_tag = c->tag;
 		break;
 	case 60080:
 	case 60120:
@@ -511,6 +510,7 @@ static void on_method(struct client *c, unsigned class_id, unsigned method_id, c
 static void content_complete(struct client *c)
 {
 	came(c);
+	c->last_tag = c->tag; /* not before: what is acknowledged is gone from the broker */
 	free(c->body);
 	c->body = NULL;
 }

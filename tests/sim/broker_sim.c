@@ -362,6 +362,10 @@ static void tell_state(struct world *w)
 		if (tcps_counters(w->server.t)[i] != 0)
 			printf("# tcp %s %" PRIu64 "\n", tcps_counter_name(i), tcps_counters(w->server.t)[i]);
 	}
+	for (unsigned i = 0; i < TCPS_CNT_COUNT; i++) {
+		if (tcps_counters(w->clients.host.t)[i] != 0)
+			printf("# clients' tcp %s %" PRIu64 "\n", tcps_counter_name(i), tcps_counters(w->clients.host.t)[i]);
+	}
 }
 
 static bool run_until(struct world *w, bool (*done)(struct world *), const char *what)
