@@ -265,7 +265,7 @@ def exit_codes():
                       ["close_connection"]):
         done = lab.tickctl(*arguments, status=64)
         assert done.stderr.strip(), f"no word about {arguments}"
-    lab.run("env", "TICKCTL_SOCKET=/nowhere", "tickctl", "--socket", "/nowhere/control.sock", "status", status=69)
+    lab.run("env", "TICKWIRE_SOCKET=/nowhere", "tickctl", "--socket", "/nowhere/control.sock", "status", status=69)
 
 
 POOLS = ("tcp_conns", "tcp_half_open", "tcp_blocks", "tcp_refs", "conns", "channels", "consumers", "exchanges", "queues", "bindings", "entries",
