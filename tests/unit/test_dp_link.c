@@ -111,7 +111,8 @@ static int set_up(void **state)
 	(void)state;
 	memset(&t, 0, sizeof t);
 	dp_log_init(DP_LOG_ERROR, 0);
-	snprintf(t.folder, sizeof t.folder, "/tmp/test_dp_link.XXXXXX");
+	snprintf(t.folder, sizeof t.folder, "/tmp/test_dp_link.??????");
+	memset(strchr(t.folder, '?'), 'X', 6);
 	assert_non_null(mkdtemp(t.folder));
 	snprintf(t.path, sizeof t.path, "%s/dataplane.sock", t.folder);
 	dp_mailbox_init(&t.inbox);

