@@ -32,9 +32,10 @@ struct match_rec {
 	uint32_t id_chain;
 	uint32_t prev, next;
 	uint32_t peer_prev, peer_next;
-	uint32_t at;       /* EXACT: arena unit of the key; TOPIC: trie node; HEADERS: arena unit of the first edge */
-	uint32_t len;      /* EXACT: key bytes; HEADERS: edges */
-	uint32_t key_hash; /* EXACT */
+	uint32_t at;         /* EXACT: arena unit of the key; TOPIC: trie node; HEADERS: arena unit of the first edge */
+	uint32_t len;        /* EXACT: key bytes; HEADERS: edges */
+	uint32_t key_hash;   /* EXACT */
+	uint32_t take_count; /* TOMB: the set's, when it became one or was found to be one still */
 	uint8_t state;
 };
 
@@ -83,6 +84,7 @@ struct match_set {
 	struct match_db *db;
 	uint32_t idx, next_free;
 	uint32_t exact_count, overlay_count;
+	uint32_t take_count; /* databases taken over so far: tells stale tombstones from those of the present database */
 	uint32_t tomb_count; /* ids that the present database reports */
 	uint64_t scan_failures;
 	uint32_t stale_count; /* tombstones of former databases, not looked at yet */

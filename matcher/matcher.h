@@ -45,7 +45,9 @@ struct match_db *match_set_close(struct match_set *s);
 /*
  * Adds a rule to the overlay (EXACT: to the hash), live at once. `key`: routing key, topic pattern or canonical rule.
  * A TOPIC pattern without wildcards goes to the exact hash of the set.
- * Errors: -1 pool full, -2 malformed canonical rule, -3 the id is in use. 0 is success.
+ * An id that was removed, or that only the present database knows (it was compiled before the rule arrived here), may be added:
+ * such a rule is the same one, for ids are not given anew while an image names them.
+ * Errors: -1 pool full, -2 malformed canonical rule, -3 the id is live in hash or overlay. 0 is success.
  */
 int match_rule_add(struct match_set *s, uint32_t rule_id, const uint8_t *key, size_t len);
 /* Removes the rule from overlay, hash and (as a tombstone) from the database's results. False: not there. */

@@ -98,9 +98,32 @@ static int structure_add(struct match_set *s, uint32_t rec, const uint8_t *key, 
 	return match_trie_add(s, rec, key, len);
 }
 
+static void tomb_add(struct match_set *s, uint32_t rec)
+{
+	struct match_rec *r = &s->pool->recs[rec];
+
+	r->state = REC_TOMB;
+	r->take_count = s->take_count;
+	match_ring_add(s->pool, match_ring(s, RING_TOMB), rec);
+	s->tomb_count++;
+}
+
+/* Takes a tombstone off its ring and out of the counts; the record stays. */
+static void tomb_lift(struct match_set *s, uint32_t rec)
+{
+	match_ring_drop(s->pool, rec);
+	if (s->pool->recs[rec].take_count == s->take_count) {
+		s->tomb_count--;
+		return;
+	}
+	s->stale_count--;
+	s->pool->stale_count--;
+}
+
 int match_rule_add(struct match_set *s, uint32_t rule_id, const uint8_t *key, size_t len)
 {
 	struct match_pool *p = s->pool;
+	struct match_rec *known = match_rec_find(p, s->idx, rule_id);
 	bool exact = s->kind == MATCH_EXACT;
 	uint32_t rec;
 	int rc;
@@ -108,18 +131,27 @@ int match_rule_add(struct match_set *s, uint32_t rule_id, const uint8_t *key, si
 	assert(s->open);
 	if (s->kind != MATCH_HEADERS && len > MATCH_KEY_MAX)
 		return -2;
-	if (match_rec_find(p, s->idx, rule_id) || (s->db && match_db_has(s->db, rule_id)))
+	if (known && known->state != REC_TOMB)
 		return -3;
 	if (!records_suffice(p, p->local_count + 1u, p->stale_count, p->db_rule_count))
 		return -1;
 	if (s->kind == MATCH_TOPIC)
 		exact = !match_pattern_has_wildcard(key, len);
-	rec = match_rec_new(p, s->idx, rule_id);
-	assert(rec != MATCH_NONE);
+	if (known) {
+		rec = (uint32_t)(known - p->recs);
+		tomb_lift(s, rec);
+	} else {
+		rec = match_rec_new(p, s->idx, rule_id);
+		assert(rec != MATCH_NONE);
+	}
+	/* A record hides what the database says of the id, so the overlay reports it even where the database knows it already. */
 	p->recs[rec].state = exact ? REC_EXACT : REC_OVERLAY;
 	rc = structure_add(s, rec, key, len);
 	if (rc) {
-		match_rec_release(p, rec);
+		if (known && s->db && match_db_has(s->db, rule_id))
+			tomb_add(s, rec);
+		else
+			match_rec_release(p, rec);
 		return rc;
 	}
 	match_ring_add(p, match_ring(s, exact ? RING_EXACT : RING_OVERLAY), rec);
@@ -155,9 +187,7 @@ bool match_rule_remove(struct match_set *s, uint32_t rule_id)
 		rec = match_rec_new(p, s->idx, rule_id);
 		assert(rec != MATCH_NONE); /* the invariant above */
 	}
-	p->recs[rec].state = REC_TOMB;
-	match_ring_add(p, match_ring(s, RING_TOMB), rec);
-	s->tomb_count++;
+	tomb_add(s, rec);
 	return true;
 }
 
@@ -196,6 +226,7 @@ struct match_db *match_set_take_db(struct match_set *s, struct match_db *db)
 	/* What the new database makes of overlay rules and tombstones is found out by match_forget_step(). */
 	match_ring_move(p, match_ring(s, RING_OVERLAY), match_ring(s, RING_TODO));
 	match_ring_move(p, match_ring(s, RING_TOMB), match_ring(s, RING_TODO));
+	s->take_count++;
 	s->db = db;
 	return old;
 }
@@ -219,8 +250,7 @@ static void forget_one(struct match_set *s, uint32_t rec)
 	p->stale_count--;
 	match_ring_drop(p, rec);
 	if (in_db) {
-		match_ring_add(p, match_ring(s, RING_TOMB), rec);
-		s->tomb_count++;
+		tomb_add(s, rec);
 	} else {
 		match_rec_release(p, rec);
 	}

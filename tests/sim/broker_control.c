@@ -107,6 +107,29 @@ static void fill_random(void *ctx, void *out, size_t bytes)
 
 static const struct ctl_rib_ops rib_ops = {emit, store_put, store_del, rules_changed, exchange_gone, fill_random};
 
+/* ---- databases ---- */
+
+struct image {
+	struct match_db *db;
+	uint8_t *bytes;
+};
+/* Databases are looked up by the pointer that comes back; a handful is alive at any time. */
+static struct image images[16];
+static struct match_scratch *scratch;
+
+/* Images outlive the control that made them: the rules they name stay reserved, as the arena's list has them reserved. */
+static void adopt_images(struct control *c)
+{
+	const uint32_t *ids;
+
+	for (size_t i = 0; i < sizeof images / sizeof images[0]; i++) {
+		size_t count = images[i].db == NULL ? 0 : match_db_rule_ids(images[i].db, &ids);
+
+		for (size_t k = 0; k < count; k++)
+			ctl_rib_rule_adopt(&c->rib, ids[k]);
+	}
+}
+
 /* ---- life ---- */
 
 void control_init(struct control *c, struct net *net, const struct amqp_limits *limits)
@@ -185,6 +208,8 @@ static void answer_open(struct control *c, const struct amqp_record *q)
 
 static void handle(struct control *c, const struct amqp_record *q)
 {
+	if (q->kind == AMQP_REQ_OP_FAILED)
+		printf("# operation %u failed: %.*s\n", q->id2, (int)q->str[0].len, (const char *)q->str[0].ptr);
 	switch (q->kind) {
 	case AMQP_REQ_LOGIN:
 		answer_login(c, q);
@@ -200,6 +225,7 @@ static void handle(struct control *c, const struct amqp_record *q)
 		if (!ctl_rib_sync_record(&c->rib, 0, q))
 			c->why = c->rib.sync_error;
 		else if (c->syncing && c->rib.dumps_open == 0) {
+			adopt_images(c);
 			ctl_rib_sync_end(&c->rib);
 			ctl_rib_defaults(&c->rib);
 			c->syncing = false;
@@ -243,15 +269,7 @@ uint64_t control_next_ns(const struct control *c)
 	return next;
 }
 
-/* ---- databases ---- */
-
-struct image {
-	struct match_db *db;
-	uint8_t *bytes;
-};
-/* Databases are looked up by the pointer that comes back; a handful is alive at any time. */
-static struct image images[16];
-static struct match_scratch *scratch;
+/* ---- databases: making them ---- */
 
 static void drop_db(struct match_db *db)
 {

@@ -79,11 +79,9 @@ static void more_results_than_room_are_counted_and_not_written(void **state)
 	kit_world_fini(&w);
 }
 
-static void ids_in_use_are_refused_in_hash_overlay_database_and_as_tombstones(void **state)
+static void ids_live_in_hash_or_overlay_are_refused(void **state)
 {
 	struct kit_world w;
-	size_t bytes;
-	uint8_t *image;
 
 	(void)state;
 	kit_world_init(&w, MATCH_TOPIC);
@@ -91,15 +89,72 @@ static void ids_in_use_are_refused_in_hash_overlay_database_and_as_tombstones(vo
 	kit_add(&w, 2, "a.#", 3);
 	assert_int_equal(match_rule_add(w.set, 1, (const uint8_t *)"x", 1), -3);
 	assert_int_equal(match_rule_add(w.set, 2, (const uint8_t *)"x", 1), -3);
-	image = kit_compile(&w, 1, &bytes);
-	kit_take(&w, image, bytes);
-	match_forget_step(w.set, 10);
-	assert_int_equal(match_rule_add(w.set, 2, (const uint8_t *)"x", 1), -3);
-	kit_remove(&w, &w.rules[1]);
-	assert_int_equal(match_rule_add(w.set, 2, (const uint8_t *)"x", 1), -3);
-	assert_false(match_rule_remove(w.set, 2));
 	assert_false(match_rule_remove(w.set, 3));
 	kit_judge(&w, (const uint8_t *)"a.b", 3);
+	kit_world_fini(&w);
+}
+
+static size_t find_one(struct match_set *s, const char *key)
+{
+	uint32_t ids[4];
+
+	return match_find(s, (const uint8_t *)key, strlen(key), ids, 4);
+}
+
+/* Bind, compile, unbind, bind again: control gives the same id, for an image still names it. */
+static void a_rule_that_was_removed_while_a_database_names_it_can_be_added_again(void **state)
+{
+	struct kit_world w;
+	size_t bytes;
+	uint8_t *image, *later;
+
+	(void)state;
+	kit_world_init(&w, MATCH_TOPIC);
+	kit_add(&w, 2, "a.#", 3);
+	kit_add(&w, 3, "b.#", 3);
+	image = kit_compile(&w, 1, &bytes);
+	kit_take(&w, image, bytes);
+	while (match_forget_step(w.set, 10))
+		;
+	for (unsigned round = 0; round < 3; round++) {
+		assert_true(match_rule_remove(w.set, 2));
+		assert_int_equal(find_one(w.set, "a.x"), 0);
+		assert_int_equal(match_rule_add(w.set, 2, (const uint8_t *)"a.#", 3), 0);
+		assert_int_equal(find_one(w.set, "a.x"), 1);
+	}
+	/* Removed, and a new database is taken that names it still; added while its tombstone is stale. */
+	assert_true(match_rule_remove(w.set, 2));
+	later = kit_compile(&w, 2, &bytes);
+	kit_take(&w, later, bytes);
+	assert_int_equal(match_rule_add(w.set, 2, (const uint8_t *)"a.#", 3), 0);
+	assert_int_equal(find_one(w.set, "a.x"), 1);
+	while (match_forget_step(w.set, 1))
+		assert_int_equal(find_one(w.set, "a.x"), 1);
+	assert_int_equal(find_one(w.set, "a.x"), 1);
+	assert_int_equal(find_one(w.set, "b.x"), 1);
+	kit_world_fini(&w);
+	free(image);
+	free(later);
+}
+
+/* The image overtook the operation that adds the rule. */
+static void a_rule_that_only_the_database_knows_can_be_added(void **state)
+{
+	struct kit_world w;
+	size_t bytes;
+	uint8_t *image;
+
+	(void)state;
+	kit_world_init(&w, MATCH_TOPIC);
+	kit_add(&w, 2, "a.#", 3);
+	image = kit_compile(&w, 1, &bytes);
+	assert_true(match_rule_remove(w.set, 2));
+	kit_take(&w, image, bytes);
+	assert_int_equal(match_rule_add(w.set, 2, (const uint8_t *)"a.#", 3), 0);
+	assert_int_equal(find_one(w.set, "a.x"), 1);
+	assert_int_equal(match_rule_add(w.set, 2, (const uint8_t *)"a.#", 3), -3);
+	assert_true(match_rule_remove(w.set, 2));
+	assert_int_equal(find_one(w.set, "a.x"), 0);
 	kit_world_fini(&w);
 	free(image);
 }
@@ -376,7 +431,9 @@ int main(void)
 		cmocka_unit_test(exact_keys_are_found_whatever_their_bytes),
 		cmocka_unit_test(sets_of_one_pool_do_not_see_each_others_rules),
 		cmocka_unit_test(more_results_than_room_are_counted_and_not_written),
-		cmocka_unit_test(ids_in_use_are_refused_in_hash_overlay_database_and_as_tombstones),
+		cmocka_unit_test(ids_live_in_hash_or_overlay_are_refused),
+		cmocka_unit_test(a_rule_that_was_removed_while_a_database_names_it_can_be_added_again),
+		cmocka_unit_test(a_rule_that_only_the_database_knows_can_be_added),
 		cmocka_unit_test(a_full_pool_refuses_and_keeps_nothing_of_the_refused_rule),
 		cmocka_unit_test(as_many_rules_as_the_limit_says_and_not_one_more),
 		cmocka_unit_test(every_rule_of_a_database_can_be_removed_though_the_pool_is_full),
