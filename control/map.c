@@ -206,15 +206,19 @@ void ctl_ids_fini(struct ctl_ids *ids)
 
 uint32_t ctl_ids_take(struct ctl_ids *ids)
 {
+	uint32_t id;
+
 	if (ids->used + ids->resting_count >= ids->max)
 		ctl_ids_settle(ids);
 	if (ids->used >= ids->max)
 		return AMQP_ID_NONE;
 	while (ids->state[ids->cursor] != ID_FREE)
 		ids->cursor = ids->cursor + 1 == ids->max ? 0 : ids->cursor + 1;
-	ids->state[ids->cursor] = ID_USED;
+	id = ids->cursor;
+	ids->cursor = id + 1 == ids->max ? 0 : id + 1;
+	ids->state[id] = ID_USED;
 	ids->used++;
-	return ids->cursor;
+	return id;
 }
 
 bool ctl_ids_claim(struct ctl_ids *ids, uint32_t id)

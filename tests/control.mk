@@ -1,0 +1,6 @@
+# Tests of control/ and of the field-table codec that it shares with amqp/.
+$(eval $(call unit,test_ctl_table,$(call objs,amqp,table header_rule) $(MATCHER_RT_OBJS) $(MATCHER_ORACLE_OBJS),$(HS_RT_LIBS)))
+$(eval $(call unit,test_ctl_shm,$(CTL_SHM_OBJS),-lpthread))
+$(eval $(call unit,test_ctl_conf,$(CTL_CONF_OBJS) $(CTL_ACCESS_OBJS) $(call objs,control,map log) $(call objs,amqp,table),-lcrypto))
+CTL_RIB_TEST_OBJS := $(CTL_RIB_OBJS) $(CTL_SHM_OBJS) $(MATCHER_RT_OBJS)
+$(eval $(call unit,test_ctl_rib,$(CTL_RIB_TEST_OBJS),$(HS_RT_LIBS)))
