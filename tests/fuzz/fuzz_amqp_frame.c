@@ -41,9 +41,12 @@ static struct kit_client *neighbour(struct kit *k)
 static void feed(struct kit *k, struct kit_client *cl, uint8_t how, const uint8_t *data, size_t size)
 {
 	size_t piece = how & 15 ? how & 15 : size;
+	unsigned pieces = 0;
 
 	for (size_t at = 0; at < size && cl->c != NULL; at += piece) {
-		kit_send(cl, data + at, size - at < piece ? size - at : piece);
+		kit_feed(cl, data + at, size - at < piece ? size - at : piece);
+		if (++pieces % 16 == 0)
+			kit_run(k); /* else control lets it wait while more comes */
 		if (how & 32 && at > size / 2) {
 			how &= (uint8_t)~32;
 			kit_control_lost(k);
@@ -53,6 +56,7 @@ static void feed(struct kit *k, struct kit_client *cl, uint8_t how, const uint8_
 		if (how & 64 && at > size / 2)
 			cl->no_room = true;
 	}
+	kit_run(k);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
