@@ -69,7 +69,7 @@ static const char *check_sequences(const struct tcps_conn *c)
 static const char *check_send_queue(const struct tcps_conn *c, uint32_t *blocks, uint32_t *slices, uint32_t *refs)
 {
 	const struct tcps *t = c->t;
-	uint32_t bytes = 0, before_cur = 0, last_block = TCPS_NIL, in_block = 0, last = TCPS_NIL;
+	uint32_t slices_seen = 0, bytes = 0, before_cur = 0, last_block = TCPS_NIL, in_block = 0, last = TCPS_NIL;
 	bool seen_cur = c->cur_idx == TCPS_NIL;
 	for (uint32_t i = c->head_idx; i != TCPS_NIL; i = t->slices[i].next_idx) {
 		const struct tcps_slice *s = &t->slices[i];
@@ -80,8 +80,11 @@ static const char *check_send_queue(const struct tcps_conn *c, uint32_t *blocks,
 			if (c->cur_off > len)
 				return "the send cursor stands behind the end of its slice";
 		}
-		if (++*slices > t->slices_max)
+		if (++slices_seen > t->slices_max)
 			return "the send queue goes round in a circle";
+		*slices += i >= t->cfg.blocks_max;
+		if (i < t->cfg.blocks_max && s->block_idx != i)
+			return "the slice of a block describes something else";
 		bytes += len;
 		last = i;
 		if (s->block_idx == TCPS_NIL) {
@@ -198,7 +201,7 @@ const char *tcps_check(const struct tcps *t)
 		return "the connection table holds more than was made";
 	if (blocks + t->block_free_count != t->cfg.blocks_max)
 		return "blocks have leaked or are used twice";
-	if (slices + t->slice_free_count != t->slices_max || refs != t->ref_count)
+	if (slices + t->slice_free_count != t->slices_max - t->cfg.blocks_max || refs != t->ref_count)
 		return "slices have leaked or are used twice";
 	const char *why = check_touched(t);
 	if (why == NULL)

@@ -17,18 +17,6 @@ static uint32_t *bucket_of(const struct tcps *t, uint32_t peer_addr_raw, uint32_
 	return &t->buckets[tcps_hash_key(t, peer_addr_raw, ports_raw) & t->bucket_mask];
 }
 
-struct tcps_conn *tcps_conn_find(const struct tcps *t, uint32_t peer_addr_raw, uint32_t ports_raw)
-{
-	uint32_t idx = *bucket_of(t, peer_addr_raw, ports_raw);
-	while (idx != TCPS_NIL) {
-		struct tcps_conn *c = &t->conns[idx];
-		if (c->ports_raw == ports_raw && c->peer_addr_raw == peer_addr_raw)
-			return c;
-		idx = c->hash_next_idx;
-	}
-	return NULL;
-}
-
 /* What may follow what: RFC 9293 figure 5, with the roads by which a connection is dropped left out (all lead to CLOSED). */
 static const uint16_t state_next[TCPS_STATE_COUNT] = {
 	[TCPS_CLOSED] = 1u << TCPS_SYN_SENT | 1u << TCPS_SYN_RECEIVED,
@@ -124,29 +112,13 @@ void tcps_untouch(struct tcps_conn *c)
 	t->touched_count--;
 }
 
-bool tcps_conn_enter(struct tcps_conn *c)
-{
-	bool was_busy = (c->flags & CF_BUSY) != 0;
-	c->flags |= CF_BUSY;
-	return was_busy;
-}
-
-static void slot_free(struct tcps_conn *c)
+void tcps_conn_slot_free(struct tcps_conn *c)
 {
 	struct tcps *t = c->t;
 	c->flags = 0;
 	c->hash_next_idx = t->conn_free_idx;
 	t->conn_free_idx = tcps_conn_idx(t, c);
 	t->conn_count--;
-}
-
-void tcps_conn_leave(struct tcps_conn *c, bool was_busy)
-{
-	if (was_busy)
-		return;
-	c->flags &= ~CF_BUSY;
-	if (c->flags & CF_DEAD)
-		slot_free(c);
 }
 
 static void count_close(struct tcps *t, enum tcps_reason reason)

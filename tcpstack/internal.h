@@ -9,6 +9,8 @@
 #define TICKWIRE_TCPSTACK_INTERNAL_H
 
 #include "tcpstack/tcpstack.h"
+#include "tcpstack/cksum.h"
+#include "tcpstack/siphash.h"
 #include "tcpstack/wheel.h"
 #include "tcpstack/wire.h"
 
@@ -248,11 +250,11 @@ struct tcps {
 	uint32_t *buckets;
 	uint32_t bucket_mask;
 	struct tcps_block *blocks;
-	struct tcps_slice *slices;
+	struct tcps_slice *slices; /* one for each block, at its index, and behind those the pool of the others */
 	struct tcps_neigh *neighs;
 	uint32_t *neigh_buckets;
 	uint32_t neigh_bucket_mask;
-	uint32_t slices_max;
+	uint32_t slices_max; /* all of them */
 
 	/* written by the worker */
 	uint64_t now_ns;
@@ -277,15 +279,9 @@ struct tcps {
 #define TCPS_COUNT_ADD(t, name, n) ((t)->counters[TCPS_CNT_##name] += (n))
 
 /* siphash.c */
-uint64_t tcps_hash_key(const struct tcps *t, uint32_t peer_addr_raw, uint32_t ports_raw);
 uint64_t tcps_siphash24(const uint8_t key[16], const uint64_t *words, unsigned word_count);
 /* RFC 6528 initial sequence number, and a timestamp offset of the same strength. */
 void tcps_isn(const struct tcps *t, uint32_t peer_addr_raw, uint32_t ports_raw, uint32_t *iss, uint32_t *ts_offset);
-
-/* cksum.c: sums are kept as they lie in memory; tcps_cksum_fold() gives the value to store without byte swapping. */
-uint64_t tcps_sum_words(uint64_t sum, const uint8_t *data, size_t len);
-uint64_t tcps_copy_sum(uint8_t *to, const uint8_t *from, size_t len);
-uint16_t tcps_sum_fold64(uint64_t sum); /* not complemented */
 
 /* arp.c */
 void tcps_arp_input(struct tcps *t, const uint8_t *frame, size_t len);
@@ -302,11 +298,10 @@ bool tcps_route(const struct tcps *t, uint32_t addr_raw, uint32_t *next_hop_raw)
 bool tcps_neigh_mac(struct tcps *t, uint32_t addr_raw, uint8_t mac[6]);
 
 /* ipv4.c */
-void tcps_ipv4_header(const struct tcps *t, uint8_t *ip, uint32_t peer_addr_raw, uint8_t protocol, size_t len, uint32_t addr_sum);
+bool tcps_source_is_bad(const struct tcps *t, uint32_t addr_raw);
 uint32_t tcps_addr_sum(uint32_t a_raw, uint32_t b_raw);
 
 /* conn.c */
-struct tcps_conn *tcps_conn_find(const struct tcps *t, uint32_t peer_addr_raw, uint32_t ports_raw);
 struct tcps_conn *tcps_conn_new(struct tcps *t, uint32_t peer_addr_raw, uint32_t ports_raw);
 void tcps_conn_close(struct tcps_conn *c, enum tcps_reason reason);
 void tcps_conn_done(struct tcps_conn *c); /* both FINs are through: TIME_WAIT or gone, once all is read */
@@ -314,8 +309,7 @@ void tcps_conn_set_state(struct tcps_conn *c, enum tcps_state state);
 void tcps_conn_established(struct tcps_conn *c);
 void tcps_touch_slow(struct tcps_conn *c);
 void tcps_untouch(struct tcps_conn *c);
-bool tcps_conn_enter(struct tcps_conn *c);		 /* returns whether it was busy already */
-void tcps_conn_leave(struct tcps_conn *c, bool was_busy); /* the block may be gone afterwards */
+void tcps_conn_slot_free(struct tcps_conn *c);
 void tcps_conn_mss(struct tcps_conn *c, uint16_t peer_mss);
 const char *tcps_state_name(unsigned state);
 
@@ -344,8 +338,8 @@ uint32_t tcps_options_syn(const struct tcps *t, uint8_t *to, bool wscale, bool t
 /* tcp_input.c, tcp_segment.c, tcp_ack.c */
 void tcps_tcp_input(struct tcps *t, const uint8_t *frame, const uint8_t *ip, const uint8_t *tcp, uint32_t len, uint32_t rx_flags);
 void tcps_segment(struct tcps_conn *c, struct tcps_seg *s);
-void tcps_acked(struct tcps_conn *c, const struct tcps_seg *s, uint32_t acked);
-void tcps_measure(struct tcps_conn *c, const struct tcps_seg *s);
+void tcps_acked(struct tcps_conn *c, uint32_t ack, uint32_t ts_ecr); /* ts_ecr 0: none */
+void tcps_measure(struct tcps_conn *c, uint32_t ack, uint32_t ts_ecr);
 void tcps_dup_ack(struct tcps_conn *c);
 void tcps_window_changed(struct tcps_conn *c, uint32_t wnd);
 uint32_t tcps_rto_from_rtt(const struct tcps *t, const struct tcps_cold *cold);
@@ -377,7 +371,6 @@ void tcps_conn_rearm(struct tcps_conn *c, uint64_t deadline_ns);
 void tcps_keepalive_start(struct tcps_conn *c);
 
 /* send.c */
-void tcps_send_sync(struct tcps_conn *c);
 void tcps_send_acked(struct tcps_conn *c, uint32_t n);
 void tcps_send_free(struct tcps_conn *c);
 void tcps_send_rewind(struct tcps_conn *c);
@@ -391,10 +384,65 @@ uint32_t tcps_recv_end(const struct tcps_conn *c); /* rcv_nxt without the peer's
 bool tcps_recv_hold(struct tcps_conn *c, const uint8_t *data, uint32_t len);
 
 /* pool.c */
-uint32_t tcps_block_alloc(struct tcps *t);
-void tcps_block_free(struct tcps *t, uint32_t idx);
+uint32_t tcps_block_none(struct tcps *t); /* counts the dry pool, returns TCPS_NIL */
 uint32_t tcps_slice_alloc(struct tcps *t);
 void tcps_slice_free(struct tcps *t, uint32_t idx);
+
+/* Last freed is first used: it is still in the cache. */
+static inline uint32_t tcps_block_alloc(struct tcps *t)
+{
+	uint32_t idx = t->block_free_idx;
+	if (__builtin_expect(idx == TCPS_NIL, 0))
+		return tcps_block_none(t);
+	struct tcps_block *b = &t->blocks[idx];
+	t->block_free_idx = b->next_idx;
+	t->block_free_count--;
+	b->next_idx = TCPS_NIL;
+	b->slice_count = 0;
+	return idx;
+}
+
+static inline void tcps_block_free(struct tcps *t, uint32_t idx)
+{
+	t->blocks[idx].next_idx = t->block_free_idx;
+	t->block_free_idx = idx;
+	t->block_free_count++;
+}
+
+static inline uint64_t tcps_hash_key(const struct tcps *t, uint32_t peer_addr_raw, uint32_t ports_raw)
+{
+	return siphash_tuple(t->cfg.secret, peer_addr_raw, ports_raw);
+}
+
+/* Returns whether the block was busy already, to be handed to tcps_conn_leave(). */
+static inline bool tcps_conn_enter(struct tcps_conn *c)
+{
+	bool was_busy = (c->flags & CF_BUSY) != 0;
+	c->flags |= CF_BUSY;
+	return was_busy;
+}
+
+/* The block may be gone afterwards. */
+static inline void tcps_conn_leave(struct tcps_conn *c, bool was_busy)
+{
+	if (was_busy)
+		return;
+	c->flags &= ~CF_BUSY;
+	if (__builtin_expect((c->flags & CF_DEAD) != 0, 0))
+		tcps_conn_slot_free(c);
+}
+
+static inline struct tcps_conn *tcps_conn_find(const struct tcps *t, uint32_t peer_addr_raw, uint32_t ports_raw)
+{
+	uint32_t idx = t->buckets[tcps_hash_key(t, peer_addr_raw, ports_raw) & t->bucket_mask];
+	while (idx != TCPS_NIL) {
+		struct tcps_conn *c = &t->conns[idx];
+		if (c->ports_raw == ports_raw && c->peer_addr_raw == peer_addr_raw)
+			return c;
+		idx = c->hash_next_idx;
+	}
+	return NULL;
+}
 
 static inline uint32_t tcps_conn_idx(const struct tcps *t, const struct tcps_conn *c)
 {
@@ -421,6 +469,36 @@ static inline uint32_t tcps_coarse_ms(uint64_t now_ns)
 static inline int32_t tcps_left(const struct tcps_conn *c)
 {
 	return (int32_t)(c->snd_una + c->snd_buf_bytes - c->snd_nxt);
+}
+
+/* tcps_commit() only moves tail_ptr; the length of the tail slice is worked out when someone needs it. */
+static inline void tcps_send_sync(struct tcps_conn *c)
+{
+	if (c->tail_ptr != NULL) {
+		struct tcps_slice *s = &c->t->slices[c->tail_idx];
+		s->len_bytes = (uint32_t)(c->tail_ptr - s->data);
+	}
+}
+
+/* `addr_sum` of both addresses is constant per connection; the rest of the header is known beforehand but its length. */
+static inline void tcps_ipv4_header(const struct tcps *t, uint8_t *ip, uint32_t peer_addr_raw, uint8_t protocol, size_t len, uint32_t addr_sum)
+{
+	uint16_t total = htobe16((uint16_t)len);
+	uint16_t ttl_protocol = htobe16((uint16_t)(IPV4_TTL << 8 | protocol));
+	put_be16(ip, 0x4500);
+	put_raw16(ip + 2, total);
+	put_be32(ip + 4, IPV4_FLAG_DF);
+	put_raw16(ip + 8, ttl_protocol);
+	put_raw32(ip + 12, t->addr_raw);
+	put_raw32(ip + 16, peer_addr_raw);
+	uint16_t cksum = 0;
+	if (!t->cfg.tx_ip_cksum_offload) {
+		uint32_t sum = addr_sum + htobe16(0x4500) + total + htobe16(IPV4_FLAG_DF) + ttl_protocol;
+		sum = (sum & 0xffff) + (sum >> 16);
+		sum = (sum & 0xffff) + (sum >> 16);
+		cksum = (uint16_t)~sum;
+	}
+	put_raw16(ip + 10, cksum);
 }
 
 /* FIN was asked for and has not been acknowledged. */

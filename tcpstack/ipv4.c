@@ -12,27 +12,6 @@ uint32_t tcps_addr_sum(uint32_t a_raw, uint32_t b_raw)
 	return tcps_sum_fold64((uint64_t)a_raw + b_raw);
 }
 
-/* `addr_sum` of both addresses is constant per connection; the rest of the header is known beforehand but its length. */
-void tcps_ipv4_header(const struct tcps *t, uint8_t *ip, uint32_t peer_addr_raw, uint8_t protocol, size_t len, uint32_t addr_sum)
-{
-	uint16_t total = htobe16((uint16_t)len);
-	uint16_t ttl_protocol = htobe16((uint16_t)(IPV4_TTL << 8 | protocol));
-	put_be16(ip, 0x4500);
-	put_raw16(ip + 2, total);
-	put_be32(ip + 4, IPV4_FLAG_DF);
-	put_raw16(ip + 8, ttl_protocol);
-	put_raw32(ip + 12, t->addr_raw);
-	put_raw32(ip + 16, peer_addr_raw);
-	uint16_t cksum = 0;
-	if (!t->cfg.tx_ip_cksum_offload) {
-		uint32_t sum = addr_sum + htobe16(0x4500) + total + htobe16(IPV4_FLAG_DF) + ttl_protocol;
-		sum = (sum & 0xffff) + (sum >> 16);
-		sum = (sum & 0xffff) + (sum >> 16);
-		cksum = (uint16_t)~sum;
-	}
-	put_raw16(ip + 10, cksum);
-}
-
 static void icmp_input(struct tcps *t, const uint8_t *frame, const uint8_t *ip, const uint8_t *icmp, uint32_t len)
 {
 	if (len < 8 || tcps_sum_fold64(tcps_sum_words(0, icmp, len)) != 0xffff) {
@@ -71,7 +50,7 @@ static void icmp_input(struct tcps *t, const uint8_t *frame, const uint8_t *ip, 
 }
 
 /* RFC 1122 3.2.1.3: these are never the source of a packet that came over a wire. */
-static bool source_is_bad(const struct tcps *t, uint32_t addr_raw)
+bool tcps_source_is_bad(const struct tcps *t, uint32_t addr_raw)
 {
 	uint32_t a = be32toh(addr_raw);
 	uint32_t host_bits = ~be32toh(t->mask_raw);
@@ -80,7 +59,25 @@ static bool source_is_bad(const struct tcps *t, uint32_t addr_raw)
 	       (on_link && host_bits > 1 && ((a & host_bits) == host_bits || (a & host_bits) == 0));
 }
 
-static void ipv4_input(struct tcps *t, const uint8_t *frame, size_t len, uint32_t rx_flags)
+/* Everything that is not TCP with an address of its own. */
+static __attribute__((noinline)) void other_protocol(struct tcps *t, const uint8_t *frame, const uint8_t *ip, uint32_t header_len,
+						     uint32_t total)
+{
+	if (tcps_source_is_bad(t, get_raw32(ip + 12)))
+		TCPS_COUNT(t, drop_bad_source);
+	else if (ip[9] == IPPROTO_ICMP_NUM)
+		icmp_input(t, frame, ip, ip + header_len, total - header_len);
+	else
+		TCPS_COUNT(t, drop_ip_protocol);
+}
+
+static inline bool header_cksum_good(const uint8_t *ip, uint32_t header_len)
+{
+	uint64_t sum = header_len == IPV4_HLEN ? tcps_sum20(0, ip) : tcps_sum_words(0, ip, header_len);
+	return tcps_sum_fold64(sum) == 0xffff;
+}
+
+static inline void ipv4_input(struct tcps *t, const uint8_t *frame, size_t len, uint32_t rx_flags)
 {
 	const uint8_t *ip = frame + ETH_HLEN;
 	if (len < ETH_HLEN + IPV4_HLEN) {
@@ -93,7 +90,7 @@ static void ipv4_input(struct tcps *t, const uint8_t *frame, size_t len, uint32_
 		TCPS_COUNT(t, drop_bad_ip_header);
 		return;
 	}
-	if ((rx_flags & TCPS_RX_IP_CKSUM_GOOD) == 0 && tcps_sum_fold64(tcps_sum_words(0, ip, header_len)) != 0xffff) {
+	if ((rx_flags & TCPS_RX_IP_CKSUM_GOOD) == 0 && !header_cksum_good(ip, header_len)) {
 		TCPS_COUNT(t, drop_bad_ip_cksum);
 		return;
 	}
@@ -101,20 +98,14 @@ static void ipv4_input(struct tcps *t, const uint8_t *frame, size_t len, uint32_
 		TCPS_COUNT(t, drop_not_for_us);
 		return;
 	}
-	if (source_is_bad(t, get_raw32(ip + 12))) {
-		TCPS_COUNT(t, drop_bad_source);
-		return;
-	}
 	if ((get_be16(ip + 6) & IPV4_FRAGMENT_MASK) != 0) {
 		TCPS_COUNT(t, drop_fragment);
 		return;
 	}
-	if (ip[9] == IPPROTO_TCP_NUM)
+	if (__builtin_expect(ip[9] == IPPROTO_TCP_NUM, 1))
 		tcps_tcp_input(t, frame, ip, ip + header_len, total - header_len, rx_flags);
-	else if (ip[9] == IPPROTO_ICMP_NUM)
-		icmp_input(t, frame, ip, ip + header_len, total - header_len);
 	else
-		TCPS_COUNT(t, drop_ip_protocol);
+		other_protocol(t, frame, ip, header_len, total);
 }
 
 void tcps_input(struct tcps *t, const uint8_t *frame, size_t len, uint32_t rx_flags, uint64_t now_ns)

@@ -9,20 +9,12 @@
 
 #include <assert.h>
 
-/* tcps_commit() only moves tail_ptr; the length of the tail slice is worked out when someone needs it. */
-void tcps_send_sync(struct tcps_conn *c)
-{
-	if (c->tail_ptr != NULL) {
-		struct tcps_slice *s = &c->t->slices[c->tail_idx];
-		s->len_bytes = (uint32_t)(c->tail_ptr - s->data);
-	}
-}
-
 static bool sending_closed(const struct tcps_conn *c)
 {
 	return (c->flags & (CF_FIN_QUEUED | CF_DEAD | CF_FINISHED)) != 0 || c->state == TCPS_CLOSED;
 }
 
+/* One slice fewer lies in the block. */
 static void block_put(struct tcps_conn *c, uint32_t block_idx)
 {
 	struct tcps_block *b = &c->t->blocks[block_idx];
@@ -34,52 +26,32 @@ static void block_put(struct tcps_conn *c, uint32_t block_idx)
 	tcps_block_free(c->t, block_idx);
 }
 
-/* Appends an empty slice, or takes over the tail slice when nothing was ever written to it. */
-static struct tcps_slice *slice_append(struct tcps_conn *c)
+static void link_tail(struct tcps_conn *c, uint32_t idx)
 {
-	struct tcps *t = c->t;
-	tcps_send_sync(c);
-	if (c->tail_idx != TCPS_NIL && t->slices[c->tail_idx].len_bytes == 0) {
-		struct tcps_slice *s = &t->slices[c->tail_idx];
-		if (s->block_idx != TCPS_NIL)
-			block_put(c, s->block_idx);
-		s->block_idx = TCPS_NIL;
-		return s;
-	}
-	uint32_t idx = tcps_slice_alloc(t);
-	if (idx == TCPS_NIL)
-		return NULL;
-	struct tcps_slice *s = &t->slices[idx];
-	*s = (struct tcps_slice){.next_idx = TCPS_NIL, .block_idx = TCPS_NIL};
+	c->t->slices[idx].next_idx = TCPS_NIL;
 	if (c->tail_idx == TCPS_NIL) {
 		c->head_idx = idx;
 		c->cur_idx = idx;
 		c->cur_off = 0;
 	} else {
-		t->slices[c->tail_idx].next_idx = idx;
+		tcps_send_sync(c);
+		c->t->slices[c->tail_idx].next_idx = idx;
 	}
 	c->tail_idx = idx;
-	return s;
 }
 
-/* Goes on writing in `block_idx` from `used` on. */
-static bool open_tail(struct tcps_conn *c, uint32_t block_idx, uint32_t used)
+/* Goes on writing in `block_idx` from `used` on; `slice_idx` describes it. */
+static void open_tail(struct tcps_conn *c, uint32_t slice_idx, uint32_t block_idx, uint32_t used)
 {
 	struct tcps_block *b = &c->t->blocks[block_idx];
-	b->slice_count++; /* first: slice_append() may let go of another slice in this block */
-	struct tcps_slice *s = slice_append(c);
-	if (s == NULL) {
-		b->slice_count--;
-		return false;
-	}
+	struct tcps_slice *s = &c->t->slices[slice_idx];
+	link_tail(c, slice_idx);
+	b->slice_count++;
 	s->data = b->data + used;
 	s->len_bytes = 0;
-	s->owner = NULL;
 	s->block_idx = block_idx;
 	c->tail_ptr = b->data + used;
 	c->tail_room = TCPS_BLOCK_ROOM - used;
-	c->cold->part_block_idx = TCPS_NIL;
-	return true;
 }
 
 static __attribute__((noinline)) uint8_t *reserve_slow(struct tcps_conn *c, size_t len)
@@ -87,15 +59,19 @@ static __attribute__((noinline)) uint8_t *reserve_slow(struct tcps_conn *c, size
 	if (sending_closed(c) || len > TCPS_RESERVE_MAX || c->snd_buf_bytes > TCPS_QUEUED_MAX)
 		return NULL;
 	struct tcps_cold *cold = c->cold;
-	if (cold->part_block_idx != TCPS_NIL && TCPS_BLOCK_ROOM - cold->part_used >= len)
-		return open_tail(c, cold->part_block_idx, cold->part_used) ? c->tail_ptr : NULL;
+	if (__builtin_expect(cold->part_block_idx != TCPS_NIL, 0) && TCPS_BLOCK_ROOM - cold->part_used >= len) {
+		uint32_t slice_idx = tcps_slice_alloc(c->t);
+		if (slice_idx == TCPS_NIL)
+			return NULL;
+		open_tail(c, slice_idx, cold->part_block_idx, cold->part_used);
+		cold->part_block_idx = TCPS_NIL;
+		return c->tail_ptr;
+	}
 	uint32_t idx = tcps_block_alloc(c->t);
 	if (idx == TCPS_NIL)
 		return NULL;
-	if (!open_tail(c, idx, 0)) {
-		tcps_block_free(c->t, idx);
-		return NULL;
-	}
+	cold->part_block_idx = TCPS_NIL;
+	open_tail(c, idx, idx, 0);
 	return c->tail_ptr;
 }
 
@@ -124,7 +100,7 @@ bool tcps_send(struct tcps_conn *c, const void *data, size_t len)
 	if (c->cold->part_block_idx != TCPS_NIL)
 		room = TCPS_BLOCK_ROOM - c->cold->part_used;
 	size_t blocks = len > room ? (len - room + TCPS_BLOCK_ROOM - 1) / TCPS_BLOCK_ROOM : 0;
-	if (blocks > t->block_free_count || blocks + 1 > t->slice_free_count) {
+	if (blocks > t->block_free_count || (c->cold->part_block_idx != TCPS_NIL && t->slice_free_count == 0)) {
 		TCPS_COUNT(t, no_blocks);
 		return false;
 	}
@@ -148,27 +124,20 @@ bool tcps_send_ref(struct tcps_conn *c, const void *data, size_t len, void *owne
 	struct tcps *t = c->t;
 	if (sending_closed(c) || len == 0 || len > TCPS_QUEUED_MAX || c->snd_buf_bytes > TCPS_QUEUED_MAX)
 		return false;
-	uint32_t part_block_idx = TCPS_NIL, part_used = 0;
-	if (c->tail_ptr != NULL && c->tail_room > 0) {
-		part_block_idx = t->slices[c->tail_idx].block_idx;
-		part_used = TCPS_BLOCK_ROOM - c->tail_room;
-		t->blocks[part_block_idx].slice_count++; /* stays while slice_append() may drop the empty tail */
-	}
-	struct tcps_slice *s = slice_append(c);
-	if (part_block_idx != TCPS_NIL && --t->blocks[part_block_idx].slice_count == 0) {
-		tcps_block_free(t, part_block_idx);
-		part_block_idx = TCPS_NIL;
-	}
-	if (s == NULL)
+	uint32_t idx = tcps_slice_alloc(t);
+	if (idx == TCPS_NIL)
 		return false;
+	if (c->tail_room > 0) {
+		/* What is left of the tail block serves the inline bytes that come after the reference. */
+		c->cold->part_block_idx = t->slices[c->tail_idx].block_idx;
+		c->cold->part_used = TCPS_BLOCK_ROOM - c->tail_room;
+	}
+	link_tail(c, idx);
+	struct tcps_slice *s = &t->slices[idx];
 	s->data = data;
 	s->len_bytes = (uint32_t)len;
 	s->owner = owner;
 	s->block_idx = TCPS_NIL;
-	if (part_block_idx != TCPS_NIL) {
-		c->cold->part_block_idx = part_block_idx;
-		c->cold->part_used = part_used;
-	}
 	c->tail_ptr = NULL;
 	c->tail_room = 0;
 	c->snd_buf_bytes += (uint32_t)len;
@@ -177,27 +146,33 @@ bool tcps_send_ref(struct tcps_conn *c, const void *data, size_t len, void *owne
 	return true;
 }
 
+static void queue_emptied(struct tcps_conn *c)
+{
+	c->head_idx = c->tail_idx = c->cur_idx = TCPS_NIL;
+	c->cur_off = 0;
+	c->tail_ptr = NULL;
+	c->tail_room = 0;
+}
+
 static void drop_head(struct tcps_conn *c)
 {
 	struct tcps *t = c->t;
 	uint32_t idx = c->head_idx;
 	struct tcps_slice *s = &t->slices[idx];
-	bool is_ref = s->block_idx == TCPS_NIL;
+	uint32_t block_idx = s->block_idx;
 	void *owner = s->owner;
 	c->head_idx = s->next_idx;
 	if (c->cur_idx == idx) {
 		c->cur_idx = c->head_idx;
 		c->cur_off = 0;
 	}
-	if (c->head_idx == TCPS_NIL) {
-		c->tail_idx = TCPS_NIL;
-		c->tail_ptr = NULL;
-		c->tail_room = 0;
-	}
-	if (!is_ref)
-		block_put(c, s->block_idx);
-	tcps_slice_free(t, idx);
-	if (is_ref) {
+	if (c->head_idx == TCPS_NIL)
+		queue_emptied(c);
+	if (idx >= t->cfg.blocks_max)
+		tcps_slice_free(t, idx);
+	if (block_idx != TCPS_NIL) {
+		block_put(c, block_idx);
+	} else {
 		t->ref_count--;
 		t->ops.release(t->ctx, owner);
 	}
@@ -206,11 +181,19 @@ static void drop_head(struct tcps_conn *c)
 /* The first `n` bytes have been acknowledged. snd_nxt may lie anywhere; the caller moves it if it was passed. */
 void tcps_send_acked(struct tcps_conn *c, uint32_t n)
 {
-	tcps_send_sync(c);
+	struct tcps *t = c->t;
 	assert(n <= c->snd_buf_bytes);
 	c->snd_buf_bytes -= n;
+	if (__builtin_expect(c->snd_buf_bytes == 0 && c->head_idx == c->tail_idx && c->head_idx < t->cfg.blocks_max, 1)) {
+		/* All of it, and all in one block: the life of most ticks. */
+		uint32_t idx = c->head_idx;
+		queue_emptied(c);
+		block_put(c, idx);
+		return;
+	}
+	tcps_send_sync(c);
 	while (c->head_idx != TCPS_NIL) {
-		struct tcps_slice *s = &c->t->slices[c->head_idx];
+		struct tcps_slice *s = &t->slices[c->head_idx];
 		uint32_t k = n < s->len_bytes ? n : s->len_bytes;
 		s->data += k;
 		s->len_bytes -= k;

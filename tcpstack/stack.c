@@ -28,7 +28,7 @@ static uint32_t bucket_count(uint32_t items)
 	return n;
 }
 
-/* References and inline slices share a pool: a block has a slice, and as many references again may lie between. */
+/* Every block has a slice of its own; as many references, and inline bytes that go on behind one, may lie between. */
 static uint32_t slice_count(const struct tcps_config *cfg)
 {
 	return cfg->blocks_max * 2;
@@ -85,7 +85,7 @@ static void pools_init(struct tcps *t)
 		tcps_block_free(t, i);
 	t->slices_max = slice_count(cfg);
 	t->slice_free_idx = TCPS_NIL;
-	for (uint32_t i = t->slices_max; i-- > 0;)
+	for (uint32_t i = t->slices_max; i-- > cfg->blocks_max;)
 		tcps_slice_free(t, i);
 	t->neigh_free_idx = TCPS_NIL;
 	for (uint32_t i = cfg->neighbours_max; i-- > 0;) {

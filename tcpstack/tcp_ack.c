@@ -41,16 +41,16 @@ static void rtt_sample(struct tcps_conn *c, uint64_t rtt_us)
 }
 
 /* Karn: a timed segment was sent once only. Where it was resent, the echoed timestamp says which copy arrived. */
-void tcps_measure(struct tcps_conn *c, const struct tcps_seg *s)
+void tcps_measure(struct tcps_conn *c, uint32_t ack, uint32_t ts_ecr)
 {
 	struct tcps *t = c->t;
 	if (c->flags & CF_TIMING) {
-		if (!seq_gt(s->ack, c->rtt_seq))
+		if (!seq_gt(ack, c->rtt_seq))
 			return;
 		c->flags &= ~CF_TIMING;
 		rtt_sample(c, (t->now_ns - c->cold->rtt_start_ns) / 1000);
-	} else if ((c->flags & CF_TS) != 0 && s->has_ts && s->ts_ecr != 0) {
-		uint32_t age_ms = tcps_ts_now(t, c->ts_offset) - s->ts_ecr;
+	} else if ((c->flags & CF_TS) != 0 && ts_ecr != 0) {
+		uint32_t age_ms = tcps_ts_now(t, c->ts_offset) - ts_ecr;
 		if (age_ms < 60000)
 			rtt_sample(c, (uint64_t)age_ms * 1000);
 	}
@@ -137,26 +137,27 @@ static void low_water(struct tcps_conn *c, bool was_over)
 		c->t->ops.on_writable(c->user);
 }
 
-/* `acked` > 0 bytes (FIN counted) are acknowledged anew. The connection may be dead afterwards. */
-void tcps_acked(struct tcps_conn *c, const struct tcps_seg *s, uint32_t acked)
+/* `ack` is beyond snd_una and not beyond snd_max. The connection may be dead afterwards. */
+void tcps_acked(struct tcps_conn *c, uint32_t ack, uint32_t ts_ecr)
 {
 	struct tcps *t = c->t;
+	uint32_t acked = ack - c->snd_una;
 	uint32_t flight = c->snd_max - c->snd_una;
 	uint32_t bytes = acked < c->snd_buf_bytes ? acked : c->snd_buf_bytes;
 	bool was_over = c->snd_buf_bytes > t->cfg.send_high_water_bytes;
-	tcps_measure(c, s);
+	tcps_measure(c, ack, ts_ecr);
 	if (bytes != 0)
 		tcps_send_acked(c, bytes);
 	if (c->flags & CF_DEAD)
 		return;
-	c->snd_una = s->ack;
-	if (seq_lt(c->snd_nxt, s->ack)) {
-		c->snd_nxt = s->ack;
+	c->snd_una = ack;
+	if (seq_lt(c->snd_nxt, ack)) {
+		c->snd_nxt = ack;
 		tcps_send_rewind(c);
 	}
 	c->cold->rexmt_count = 0;
 	if (c->flags & CF_RECOVERY) {
-		recovery_acked(c, s->ack, acked);
+		recovery_acked(c, ack, acked);
 	} else {
 		c->dup_acks = 0;
 		grow(c, acked, flight);

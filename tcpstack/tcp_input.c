@@ -10,8 +10,12 @@
 #define FLAGS_KNOWN (TCP_FIN | TCP_SYN | TCP_RST | TCP_PSH | TCP_ACK | TCP_URG)
 
 /* A segment for which there is no connection block. */
-static void stray(struct tcps *t, struct tcps_seg *s)
+static __attribute__((noinline)) void stray(struct tcps *t, struct tcps_seg *s)
 {
+	if (tcps_source_is_bad(t, s->peer_addr_raw)) {
+		TCPS_COUNT(t, drop_bad_source);
+		return;
+	}
 	struct tcps_mini *m = tcps_mini_find(t, &t->half_open, s->peer_addr_raw, s->ports_raw);
 	if (m != NULL) {
 		struct tcps_conn *c = NULL;
@@ -50,62 +54,77 @@ static void stray(struct tcps *t, struct tcps_seg *s)
 	tcps_reset_reply(t, s);
 }
 
-/* RFC 7323 appendix D: what is next in order, with nothing special about it. False: the general path has to look. */
-static inline bool fast_path(struct tcps_conn *c, const struct tcps_seg *s)
+/*
+ * RFC 7323 appendix D: what is next in order, with nothing special about it. False: the general path has to look, and
+ * nothing has changed.
+ */
+static inline bool fast_path(struct tcps_conn *c, const uint8_t *tcp, uint32_t header_len, uint32_t len)
 {
 	struct tcps *t = c->t;
-	uint32_t acked = s->ack - c->snd_una;
-	if (c->state != TCPS_ESTABLISHED || (s->flags & ~TCP_PSH) != TCP_ACK || s->seq != c->rcv_nxt ||
-	    (c->flags & CF_SLOW_INPUT) != 0 || acked > c->snd_max - c->snd_una || (acked == 0 && s->len == 0) ||
-	    s->len > c->rcv_adv - c->rcv_nxt)
+	uint32_t seq = get_be32(tcp + 4), ack = get_be32(tcp + 8);
+	uint32_t acked = ack - c->snd_una;
+	if (c->state != TCPS_ESTABLISHED || (tcp[13] & FLAGS_KNOWN & ~TCP_PSH) != TCP_ACK || seq != c->rcv_nxt ||
+	    (c->flags & CF_SLOW_INPUT) != 0 || acked > c->snd_max - c->snd_una || (acked == 0 && len == 0) ||
+	    len > c->rcv_adv - c->rcv_nxt)
 		return false;
+	uint32_t ts_ecr = 0;
 	if (c->flags & CF_TS) {
-		if (!s->has_ts || seq_lt(s->ts_val, c->ts_recent))
+		/* NOP NOP TS, as every stack sends it. */
+		if (header_len != TCP_HLEN + TCP_OPT_TS_LEN || get_be32(tcp + 20) != TCP_OPT_TS_WORD)
 			return false;
-		if (s->seq == c->last_ack_sent) /* RFC 7323 4.3: the echo is of the first segment not acknowledged yet */
-			c->ts_recent = s->ts_val;
+		uint32_t ts_val = get_be32(tcp + 24);
+		if (seq_lt(ts_val, c->ts_recent))
+			return false;
+		if (seq == c->last_ack_sent) /* RFC 7323 4.3: the echo is of the first segment not acknowledged yet */
+			c->ts_recent = ts_val;
+		ts_ecr = get_be32(tcp + 28);
 	}
-	uint32_t wnd = (uint32_t)s->wnd << c->snd_wscale;
-	c->snd_wl1 = s->seq;
+	uint32_t wnd = (uint32_t)get_be16(tcp + 14) << c->snd_wscale;
+	c->snd_wl1 = seq;
 	c->last_rx_ms = tcps_coarse_ms(t->now_ns);
 	c->flags |= CF_BUSY;
 	if (wnd != c->snd_wnd)
 		tcps_window_changed(c, wnd);
 	if (acked != 0)
-		tcps_acked(c, s, acked);
-	if (s->len != 0 && (c->flags & CF_DEAD) == 0)
-		tcps_recv_data(c, s->seq, s->data, s->len);
+		tcps_acked(c, ack, ts_ecr);
+	if (len != 0 && (c->flags & CF_DEAD) == 0)
+		tcps_recv_data(c, seq, tcp + header_len, len);
 	TCPS_COUNT(t, fast_path_in);
 	tcps_conn_leave(c, false);
 	return true;
 }
 
-/* The timestamps option as every stack sends it (NOP NOP TS) is recognised by its first word. */
-static bool timestamps(struct tcps_seg *s)
+static __attribute__((noinline)) void slow_path(struct tcps *t, struct tcps_conn *c, const uint8_t *frame, const uint8_t *ip,
+						const uint8_t *tcp, uint32_t header_len, uint32_t len)
 {
-	if (s->opts_len == 0)
-		return true;
-	if (s->opts_len == TCP_OPT_TS_LEN && get_be32(s->opts) == TCP_OPT_TS_WORD) {
-		s->has_ts = true;
-		s->ts_val = get_be32(s->opts + 4);
-		s->ts_ecr = get_be32(s->opts + 8);
-		return true;
+	struct tcps_seg s = {.data = tcp + header_len,
+			     .len = len,
+			     .seq = get_be32(tcp + 4),
+			     .ack = get_be32(tcp + 8),
+			     .peer_addr_raw = get_raw32(ip + 12),
+			     .ports_raw = get_raw32(tcp),
+			     .wnd = get_be16(tcp + 14),
+			     .flags = tcp[13] & FLAGS_KNOWN,
+			     .frame = frame,
+			     .opts = tcp + TCP_HLEN,
+			     .opts_len = header_len - TCP_HLEN};
+	if (c == NULL) {
+		stray(t, &s);
+		return;
 	}
-	return tcps_options_parse_ts(s);
-}
-
-static void found(struct tcps_conn *c, struct tcps_seg *s)
-{
-	struct tcps *t = c->t;
-	if (!timestamps(s)) {
+	if (!tcps_options_parse_ts(&s)) {
 		TCPS_COUNT(t, drop_bad_tcp_options);
 		return;
 	}
-	if (fast_path(c, s))
-		return;
 	bool was_busy = tcps_conn_enter(c);
-	tcps_segment(c, s);
+	tcps_segment(c, &s);
 	tcps_conn_leave(c, was_busy);
+}
+
+static inline bool cksum_good(const struct tcps *t, const uint8_t *ip, const uint8_t *tcp, uint32_t len)
+{
+	uint64_t pseudo = (uint64_t)get_raw32(ip + 12) + t->addr_raw + htobe16(IPPROTO_TCP_NUM) + htobe16((uint16_t)len);
+	return tcps_sum_fold64(tcps_sum_words(pseudo, tcp, len)) == 0xffff;
 }
 
 void tcps_tcp_input(struct tcps *t, const uint8_t *frame, const uint8_t *ip, const uint8_t *tcp, uint32_t len, uint32_t rx_flags)
@@ -119,29 +138,12 @@ void tcps_tcp_input(struct tcps *t, const uint8_t *frame, const uint8_t *ip, con
 		TCPS_COUNT(t, drop_bad_tcp_offset);
 		return;
 	}
-	uint32_t peer = get_raw32(ip + 12);
-	if ((rx_flags & TCPS_RX_L4_CKSUM_GOOD) == 0) {
-		uint64_t pseudo = (uint64_t)peer + t->addr_raw + htobe16(IPPROTO_TCP_NUM) + htobe16((uint16_t)len);
-		if (tcps_sum_fold64(tcps_sum_words(pseudo, tcp, len)) != 0xffff) {
-			TCPS_COUNT(t, drop_bad_tcp_cksum);
-			return;
-		}
+	if ((rx_flags & TCPS_RX_L4_CKSUM_GOOD) == 0 && !cksum_good(t, ip, tcp, len)) {
+		TCPS_COUNT(t, drop_bad_tcp_cksum);
+		return;
 	}
-	struct tcps_seg s = {.data = tcp + header_len,
-			     .len = len - header_len,
-			     .seq = get_be32(tcp + 4),
-			     .ack = get_be32(tcp + 8),
-			     .peer_addr_raw = peer,
-			     .ports_raw = get_raw32(tcp),
-			     .wnd = get_be16(tcp + 14),
-			     .flags = tcp[13] & FLAGS_KNOWN,
-			     .frame = frame,
-			     .opts = tcp + TCP_HLEN,
-			     .opts_len = header_len - TCP_HLEN};
 	TCPS_COUNT(t, segments_in);
-	struct tcps_conn *c = tcps_conn_find(t, peer, s.ports_raw);
-	if (__builtin_expect(c != NULL, 1))
-		found(c, &s);
-	else
-		stray(t, &s);
+	struct tcps_conn *c = tcps_conn_find(t, get_raw32(ip + 12), get_raw32(tcp));
+	if (__builtin_expect(c == NULL, 0) || !fast_path(c, tcp, header_len, len - header_len))
+		slow_path(t, c, frame, ip, tcp, header_len, len - header_len);
 }

@@ -15,7 +15,7 @@ void tcps_arm_rexmt(struct tcps_conn *c, uint64_t delay_ns)
 	tcps_conn_rearm(c, c->rexmt_deadline_ns);
 }
 
-static uint16_t window_field(struct tcps_conn *c, uint8_t flags)
+static inline uint16_t window_field(struct tcps_conn *c, uint8_t flags)
 {
 	uint32_t wnd = tcps_recv_window(c);
 	if ((flags & TCP_SYN) == 0)
@@ -24,32 +24,28 @@ static uint16_t window_field(struct tcps_conn *c, uint8_t flags)
 	return (uint16_t)(wnd > 0xffff ? 0xffff : wnd);
 }
 
-static uint32_t put_options(const struct tcps_conn *c, uint8_t *to, uint8_t flags)
+static __attribute__((noinline)) uint32_t syn_options(const struct tcps_conn *c, uint8_t *to, uint8_t flags)
 {
 	const struct tcps *t = c->t;
-	if (flags & TCP_SYN) {
-		bool ack = (flags & TCP_ACK) != 0;
-		bool ts = !ack || (c->flags & CF_TS) != 0;
-		return tcps_options_syn(t, to, !ack || c->snd_wscale != 0 || c->rcv_wscale != 0, ts, tcps_ts_now(t, c->ts_offset),
-					ack ? c->ts_recent : 0);
-	}
-	if ((c->flags & CF_TS) == 0)
-		return 0;
-	put_be32(to, TCP_OPT_TS_WORD);
-	put_be32(to + 4, tcps_ts_now(t, c->ts_offset));
-	put_be32(to + 8, c->ts_recent);
-	return TCP_OPT_TS_LEN;
+	bool ack = (flags & TCP_ACK) != 0;
+	bool ts = !ack || (c->flags & CF_TS) != 0;
+	return tcps_options_syn(t, to, !ack || c->snd_wscale != 0 || c->rcv_wscale != 0, ts, tcps_ts_now(t, c->ts_offset),
+				ack ? c->ts_recent : 0);
 }
 
 /* With offload the port continues from the sum of the pseudo header, which is not complemented. */
-static uint16_t tcp_cksum(const struct tcps_conn *c, const uint8_t *tcp, uint32_t header_len, uint32_t len, uint64_t payload_sum)
+static inline uint16_t tcp_cksum(const struct tcps_conn *c, const uint8_t *tcp, uint32_t header_len, uint32_t len,
+				 uint64_t payload_sum)
 {
 	uint64_t pseudo = (uint64_t)c->addr_sum + htobe16(IPPROTO_TCP_NUM) + htobe16((uint16_t)(header_len + len));
 	if (c->t->cfg.tx_tcp_cksum_offload)
 		return tcps_sum_fold64(pseudo);
-	uint64_t sum = payload_sum + pseudo;
-	sum += sum < pseudo;
-	return (uint16_t)~tcps_sum_fold64(tcps_sum_words(sum, tcp, header_len));
+	uint64_t sum = tcps_sum_add(payload_sum, pseudo);
+	if (__builtin_expect(header_len == TCP_HLEN + TCP_OPT_TS_LEN, 1))
+		sum = tcps_sum32(sum, tcp);
+	else
+		sum = tcps_sum_words(sum, tcp, header_len);
+	return (uint16_t)~tcps_sum_fold64(sum);
 }
 
 static __attribute__((noinline)) enum tcps_emit no_neighbour(struct tcps_conn *c)
@@ -72,7 +68,9 @@ enum tcps_emit tcps_emit(struct tcps_conn *c, uint32_t seq, struct tcps_cursor *
 	if (__builtin_expect(n->state < NEIGH_PROBE, 0))
 		return no_neighbour(c);
 	uint8_t opts[40];
-	uint32_t opts_len = put_options(c, opts, flags);
+	uint32_t opts_len = (c->flags & CF_TS) != 0 ? TCP_OPT_TS_LEN : 0;
+	if (__builtin_expect((flags & TCP_SYN) != 0, 0))
+		opts_len = syn_options(c, opts, flags);
 	uint32_t header_len = TCP_HLEN + opts_len;
 	size_t frame_len = TCP_OFFSET + header_len + len;
 	void *handle;
@@ -94,7 +92,13 @@ enum tcps_emit tcps_emit(struct tcps_conn *c, uint32_t seq, struct tcps_cursor *
 	tcp[13] = flags;
 	put_be16(tcp + 14, window_field(c, flags));
 	put_raw32(tcp + 16, 0);
-	memcpy(tcp + TCP_HLEN, opts, opts_len);
+	if (__builtin_expect((flags & TCP_SYN) != 0, 0)) {
+		memcpy(tcp + TCP_HLEN, opts, opts_len);
+	} else if (opts_len != 0) {
+		put_be32(tcp + 20, TCP_OPT_TS_WORD);
+		put_be32(tcp + 24, tcps_ts_now(t, c->ts_offset));
+		put_be32(tcp + 28, c->ts_recent);
+	}
 	uint64_t payload_sum = len != 0 ? tcps_send_copy(t, cur, tcp + header_len, len) : 0;
 	put_raw16(tcp + 16, tcp_cksum(c, tcp, header_len, len, payload_sum));
 
@@ -177,7 +181,7 @@ static enum tcps_emit resend_head(struct tcps_conn *c)
 }
 
 /* Book-keeping after [snd_nxt, snd_nxt + len) and perhaps FIN went out. */
-static void sent_segment(struct tcps_conn *c, uint32_t len, bool fin)
+static inline void sent_segment(struct tcps_conn *c, uint32_t len, bool fin)
 {
 	struct tcps *t = c->t;
 	uint32_t seq = c->snd_nxt;
@@ -204,7 +208,7 @@ static void sent_segment(struct tcps_conn *c, uint32_t len, bool fin)
 }
 
 /* How many bytes may go out now in one segment; 0 with *wait: none. RFC 9293 3.8.6.2.1 without Nagle. */
-static uint32_t segment_len(const struct tcps_conn *c, uint32_t left, bool *wait)
+static inline uint32_t segment_len(const struct tcps_conn *c, uint32_t left, bool *wait)
 {
 	uint32_t flight = c->snd_nxt - c->snd_una;
 	uint32_t cwnd = c->cwnd_bytes;
@@ -222,11 +226,13 @@ static uint32_t segment_len(const struct tcps_conn *c, uint32_t left, bool *wait
 }
 
 /* RFC 5681 4.1: after an idle time longer than the RTO the old window says nothing about the path. */
-static void restart_after_idle(struct tcps_conn *c)
+static inline void restart_after_idle(struct tcps_conn *c)
 {
-	uint32_t idle_ms = tcps_coarse_ms(c->t->now_ns) - c->last_rx_ms;
 	uint32_t initial = 10u * c->mss;
-	if (c->snd_max == c->snd_una && (uint64_t)idle_ms * 1000 > c->rto_us && c->cwnd_bytes > initial)
+	if (c->cwnd_bytes <= initial || c->snd_max != c->snd_una)
+		return;
+	uint32_t idle_ms = tcps_coarse_ms(c->t->now_ns) - c->last_rx_ms;
+	if ((uint64_t)idle_ms * 1000 > c->rto_us)
 		c->cwnd_bytes = initial;
 }
 
@@ -235,18 +241,20 @@ static enum tcps_emit send_stream(struct tcps_conn *c, bool *sent_any)
 	restart_after_idle(c);
 	for (;;) {
 		int32_t left = tcps_left(c);
-		bool fin = left >= 0 && tcps_fin_owed(c);
+		bool fin = tcps_fin_owed(c) && left >= 0;
 		if (left <= 0 && !fin)
 			return EMIT_SENT;
 		bool wait = false;
 		uint32_t len = left > 0 ? segment_len(c, (uint32_t)left, &wait) : 0;
-		fin = fin && len == (uint32_t)left && c->snd_wnd > c->snd_nxt - c->snd_una + len;
+		bool last = len == (uint32_t)left;
+		fin = fin && last && c->snd_wnd > c->snd_nxt - c->snd_una + len;
 		if (wait || (len == 0 && !fin))
 			break;
-		bool resent = seq_lt(c->snd_nxt, c->snd_max);
 		uint8_t flags = TCP_ACK;
-		if (len == (uint32_t)left)
+		if (last)
 			flags |= (uint8_t)(TCP_PSH | (fin ? TCP_FIN : 0u));
+		if (c->dup_acks > 0 && c->snd_nxt == c->snd_max && (c->flags & CF_RECOVERY) == 0)
+			TCPS_COUNT(c->t, limited_transmits);
 		struct tcps_cursor cur = {c->cur_idx, c->cur_off};
 		enum tcps_emit sent = tcps_emit(c, c->snd_nxt, &cur, len, flags);
 		if (sent != EMIT_SENT)
@@ -254,9 +262,9 @@ static enum tcps_emit send_stream(struct tcps_conn *c, bool *sent_any)
 		*sent_any = true;
 		c->cur_idx = cur.idx;
 		c->cur_off = cur.off;
-		if (c->dup_acks > 0 && !resent && (c->flags & CF_RECOVERY) == 0)
-			TCPS_COUNT(c->t, limited_transmits);
 		sent_segment(c, len, fin);
+		if (last && fin == tcps_fin_owed(c))
+			return EMIT_SENT;
 	}
 	/* The peer's window is shut and nothing is in flight whose ACK could open it: RFC 9293 3.8.6.1. */
 	if (c->snd_nxt == c->snd_una && (c->flags & CF_PERSIST) == 0) {
@@ -291,7 +299,7 @@ void tcps_output(struct tcps_conn *c)
 {
 	if (c->flags & CF_DEAD)
 		return;
-	if (c->state == TCPS_SYN_SENT || c->state == TCPS_SYN_RECEIVED) {
+	if (__builtin_expect(c->state < TCPS_ESTABLISHED, 0)) {
 		output_syn(c);
 		return;
 	}
@@ -300,7 +308,7 @@ void tcps_output(struct tcps_conn *c)
 	enum tcps_emit sent = EMIT_SENT;
 	if (c->flags & CF_REXMT_HEAD)
 		sent = resend_head(c);
-	if (sent == EMIT_SENT)
+	if (sent == EMIT_SENT && (c->snd_buf_bytes != 0 || tcps_fin_owed(c)))
 		sent = send_stream(c, &sent_any);
 	if (sent != EMIT_SENT)
 		put_off(c, sent);

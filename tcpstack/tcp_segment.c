@@ -89,7 +89,7 @@ static void in_syn_sent(struct tcps_conn *c, const struct tcps_seg *s)
 		tcps_touch(c);
 		return;
 	}
-	tcps_measure(c, s);
+	tcps_measure(c, s->ack, o.has_ts ? o.ts_ecr : 0);
 	c->snd_una = c->snd_nxt = s->ack; /* a SYN about to be resent is not any more */
 	ack_now(c);
 	opened(c);
@@ -196,7 +196,7 @@ static bool in_syn_received(struct tcps_conn *c, const struct tcps_seg *s)
 		tcps_reset_reply(c->t, s);
 		return false;
 	}
-	tcps_measure(c, s);
+	tcps_measure(c, s->ack, s->ts_ecr);
 	c->snd_una = c->snd_nxt = s->ack;
 	c->snd_wl1 = s->seq;
 	if ((s->flags & TCP_SYN) == 0)
@@ -233,7 +233,7 @@ static bool ack_field(struct tcps_conn *c, const struct tcps_seg *s, bool had_fi
 			tcps_window_changed(c, wnd);
 	}
 	if (acked != 0)
-		tcps_acked(c, s, acked);
+		tcps_acked(c, s->ack, s->has_ts ? s->ts_ecr : 0);
 	else if (duplicate)
 		tcps_dup_ack(c);
 	return (c->flags & CF_DEAD) == 0;
