@@ -333,12 +333,14 @@ def die_with_messages():
         client.expect(60, 60, 1)
         client.send(method(1, 60, 80, struct.pack(">QB", 1, 0)))
         yield client
-    client = connect()
+    # One that reads nothing: its connection fills, then its queue.
+    client, publisher = connect(), connect()
     queue = client.declare("", 4)[0]
     client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
     client.send(method(1, 60, 20, wire.basic_consume(queue, "", 2)))
-    for i in range(60):
-        client.publish("", queue, b"w" * 60000)
+    for _ in range(60):
+        publisher.publish("", queue, b"w" * 60000)
+    publisher.close()
     yield client
 
 
@@ -377,7 +379,7 @@ def baseline():
                 except AssertionError as error:
                     changed = {name: (before[name], seen[name]) for name in before if before[name] != seen[name]}
                     raise AssertionError(f"{error}; pool: (before, now) {changed}") from None
-        bystander.wire.declare(bystander.queue, 4)
+        bystander.wire.declare(bystander.queue, 1)
     finally:
         bystander.wire.sock.close()
 

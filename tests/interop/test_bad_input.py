@@ -67,7 +67,19 @@ def closes_channel(client, channel, *codes):
 
 
 def is_cut_off(client):
-    """The socket is closed, whatever was said before."""
+    """The socket is closed: without a word, as RabbitMQ does it, or after a connection.close that this answers. What was said before."""
+    client.sock.settimeout(20)
+    try:
+        while True:
+            kind, channel, payload = client.read_frame()
+            equal((kind, channel), (wire.METHOD, 0), f"a frame ({payload[:40]!r})")
+            equal(payload[:4], b"\0\x0a\0\x32", "the method that a stranger is answered with: connection.close")
+            client.send(method(0, 10, 51))
+    except wire.Closed:
+        return
+
+
+def answers_header(client):
     client.sock.settimeout(20)
     return client.until_closed()
 
@@ -81,7 +93,7 @@ def garbage_header():
                  b"AMQP\x02\x00\x01\x00", b"AMQX\x00\x00\x09\x01", b"\xff" * 4096):
         with Wire() as client:
             client.send(junk)
-            equal(is_cut_off(client), wire.PROTOCOL, f"the answer to {junk[:8]!r}")
+            equal(answers_header(client), wire.PROTOCOL, f"the answer to {junk[:8]!r}")
 
 
 @abuse("a protocol header that comes octet by octet is understood")
@@ -106,8 +118,7 @@ def wrong_first_method():
         with Wire() as client:
             client.start()
             client.send(first)
-            answer = is_cut_off(client)
-            assert b"\x00\x0a\x00\x29" not in answer, "connection.open-ok for a stranger"
+            is_cut_off(client)
 
 
 @abuse("before authentication a frame above 4096 octets is refused")
@@ -124,8 +135,7 @@ def bad_sasl():
         with Wire() as client:
             client.start()
             client.send(method(0, 10, 11, table() + shortstr(mechanism) + longstr(response) + shortstr("en_US")))
-            answer = is_cut_off(client)
-            assert b"\x00\x0a\x00\x1e" not in answer, f"connection.tune for {mechanism} {response!r}"
+            is_cut_off(client)
 
 
 @abuse("a tune-ok above what was offered, or with a frame-max below 4096, is refused")
@@ -139,8 +149,7 @@ def bad_tune():
                 raise tap.Skip("the broker offers all channels")
             client.tune_ok(**tuning)
             client.send(method(0, 10, 40, shortstr("/") + shortstr("") + b"\0"))
-            answer = is_cut_off(client)
-            assert b"\x00\x0a\x00\x29" not in answer, f"connection.open-ok after {tuning}"
+            is_cut_off(client)
 
 
 # ---------------------------------------------------------------- frames
@@ -169,7 +178,7 @@ after_login("a header without a method is an unexpected frame", header(1, 5), 50
 after_login("a body without a header is an unexpected frame", body(1, b"hello"), 505)
 after_login("a method where a header must come is an unexpected frame", method(1, 60, 40, basic_publish("", "x")) * 2, 505)
 after_login("a method where a body must come is an unexpected frame",
-            method(1, 60, 40, basic_publish("", "x")) + header(1, 9) + method(1, 20, 10, shortstr("")), 505)
+            method(1, 60, 40, basic_publish("", "x")) + header(1, 9) + method(1, 50, 10, queue_declare("")), 505)
 after_login("a content header of another class is an unexpected frame", method(1, 60, 40, basic_publish("", "x")) + header(1, 5, class_id=50), 505, 501)
 after_login("a content header with a weight is an unexpected frame", method(1, 60, 40, basic_publish("", "x")) + header(1, 5, weight=1), 505, 501)
 after_login("a content header cut short is a frame error", method(1, 60, 40, basic_publish("", "x")) + frame(wire.HEADER, 1, b"\0\x3c\0\0\0\0"), 501, 502, 505)
