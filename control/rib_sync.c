@@ -97,6 +97,7 @@ static struct ctl_binding *sync_binding_make(struct ctl_rib *r, const struct amq
 					     struct ctl_exchange *dst_x, struct ctl_queue *dst_q)
 {
 	struct ctl_rule *rule = NULL;
+	struct ctl_binding *b;
 	struct amqp_span key;
 	char why[512];
 	bool without;
@@ -105,7 +106,10 @@ static struct ctl_binding *sync_binding_make(struct ctl_rib *r, const struct amq
 		return NULL;
 	if (!without && (rec->id4 == AMQP_ID_NONE || (rule = ctl_rule_get(r, src, key, rec->id4)) == NULL))
 		return NULL;
-	return ctl_binding_make(r, rec->id, src, dst_x, dst_q, rule, rec->str[0], rec->blob);
+	b = ctl_binding_make(r, rec->id, src, dst_x, dst_q, rule, rec->str[0], rec->blob);
+	if (b == NULL)
+		ctl_rule_drop_unused(r, rule);
+	return b;
 }
 
 static bool sync_binding(struct ctl_rib *r, uint32_t worker, const struct amqp_record *rec)
