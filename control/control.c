@@ -416,7 +416,7 @@ bool ctl_control_init(struct ctl_control *c, struct event_base *base, char *err,
 
 	c->base = base;
 	c->started_s = (uint64_t)time(NULL);
-	c->store = ctl_store_open(c->options.data_dir, c->options.store_bytes, err, err_bytes);
+	c->store = ctl_store_open(c->options.data_dir, c->options.store_bytes, c->options.store_sync, err, err_bytes);
 	if (c->store == NULL)
 		return false;
 	c->compile_timer_ev = event_new(base, -1, 0, on_compile_timer, c);

@@ -134,6 +134,7 @@ static const struct ctl_conf_key keys[] = {
 	TEXT_KEY(log_file),
 	{"control", "log_level", CTL_CONF_WORD, offsetof(struct ctl_options, log_level), 0, 0, CTL_LOG_WORDS, NULL},
 	{"control", "store_bytes", CTL_CONF_BYTES, offsetof(struct ctl_options, store_bytes), 1u << 20, 1ull << 40, NULL, NULL},
+	{"control", "store_sync", CTL_CONF_BOOL, offsetof(struct ctl_options, store_sync), 0, 0, NULL, NULL},
 	UINT_KEY(hyperscan_min_rules, 1, 1000000),
 	UINT_KEY(compile_settle_ms, 0, 60000),
 	UINT_KEY(compile_wait_max_ms, 0, 600000),
@@ -178,6 +179,7 @@ bool ctl_options_load(struct ctl_options *o, const char *path, char *err, size_t
 	strcpy(o->data_dir, "/var/lib/tickwire");
 	o->log_level = CTL_LOG_INFO;
 	o->store_bytes = 1ull << 30;
+	o->store_sync = true;
 	o->hyperscan_min_rules = 1;
 	o->compile_settle_ms = 150;
 	o->compile_wait_max_ms = 2000;

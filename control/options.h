@@ -21,6 +21,7 @@ struct ctl_options {
 	char dataplane_socket[108], cli_socket[108], data_dir[4000], log_file[4000];
 	uint32_t log_level;
 	uint64_t store_bytes;
+	bool store_sync;
 	uint32_t hyperscan_min_rules, compile_settle_ms, compile_wait_max_ms;
 	struct ctl_users users;
 	char (*vhost)[256];

@@ -89,7 +89,7 @@ static const char *read_format(struct ctl_store *s)
 	return rc == 0 ? NULL : mdb_strerror(rc);
 }
 
-struct ctl_store *ctl_store_open(const char *dir, uint64_t bytes_max, char *err, size_t err_bytes)
+struct ctl_store *ctl_store_open(const char *dir, uint64_t bytes_max, bool sync, char *err, size_t err_bytes)
 {
 	struct ctl_store *s = ctl_alloc(sizeof *s);
 	const char *why = NULL;
@@ -104,7 +104,7 @@ struct ctl_store *ctl_store_open(const char *dir, uint64_t bytes_max, char *err,
 	if (rc == 0)
 		rc = mdb_env_set_mapsize(s->env, (size_t)bytes_max);
 	if (rc == 0)
-		rc = mdb_env_open(s->env, dir, MDB_NOTLS, 0640);
+		rc = mdb_env_open(s->env, dir, MDB_NOTLS | (sync ? 0 : MDB_NOSYNC), 0640);
 	if (rc == 0 && !begin(s))
 		rc = EIO;
 	if (rc == 0)

@@ -16,8 +16,11 @@
 
 struct ctl_store;
 
-/* Opens or makes the store in `dir`. Errors: NULL and a sentence with its cure. */
-struct ctl_store *ctl_store_open(const char *dir, uint64_t bytes_max, char *err, size_t err_bytes);
+/*
+ * Opens or makes the store in `dir`. Without `sync` a commit survives the death of the process but not that of the machine.
+ * Errors: NULL and a sentence with its cure.
+ */
+struct ctl_store *ctl_store_open(const char *dir, uint64_t bytes_max, bool sync, char *err, size_t err_bytes);
 void ctl_store_close(struct ctl_store *s); /* what was not committed is lost */
 
 /* Both begin a transaction when none is open. Errors: 0 or false, logged; what came before in the transaction stays. */

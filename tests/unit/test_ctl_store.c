@@ -43,7 +43,7 @@ static int drop_dir(void **state)
 static struct ctl_store *open_store(uint64_t bytes)
 {
 	char err[256] = "";
-	struct ctl_store *s = ctl_store_open(dir, bytes, err, sizeof err);
+	struct ctl_store *s = ctl_store_open(dir, bytes, false, err, sizeof err);
 
 	if (s == NULL)
 		fail_msg("%s", err);
@@ -158,7 +158,7 @@ static void a_directory_that_cannot_be_used_is_named(void **state)
 	char err[256];
 
 	(void)state;
-	assert_null(ctl_store_open("/proc/nonexistent/tickwire", 1 << 20, err, sizeof err));
+	assert_null(ctl_store_open("/proc/nonexistent/tickwire", 1 << 20, true, err, sizeof err));
 	assert_non_null(strstr(err, "/proc/nonexistent/tickwire"));
 }
 
