@@ -9,3 +9,9 @@ SIMULATORS += $(BUILD)/bin/broker_sim
 TEST_PROGRAMS += $(BUILD)/bin/broker_sim
 
 $(eval $(call unit,test_tcps_keepalive,$(call objs,tests/sim,tcp_host net) $(TCPSTACK_OBJS),))
+BENCH_PROGRAMS += $(BUILD)/bench/idle_memory
+$(BUILD)/bench/idle_memory: $(BUILD)/tests/bench/idle_memory.o $(TCPSTACK_OBJS) $(AMQP_OBJS) $(MATCHER_RT_OBJS)
+	@mkdir -p $(@D)
+	@echo "  LD      $@"
+	@$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(HS_RT_LIBS)
+TEST_PROGRAMS += $(BUILD)/bench/idle_memory
