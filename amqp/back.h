@@ -28,8 +28,9 @@ static inline bool amqp_queue_would_overflow(const struct amqp_queue *q, uint32_
 {
 	return q->ready_count >= q->max_length || q->ready_bytes + body_bytes > q->max_length_bytes;
 }
-/* Appends a message that nobody took, dropping heads as the bounds ask. False: it was dropped itself. */
-bool amqp_queue_enqueue(struct amqp_broker *b, struct amqp_queue *q, struct amqp_msg *m);
+/* Appends a message that nobody took, dropping heads as the bounds ask. DROPPED: it was one of those itself. */
+enum amqp_queued { AMQP_QUEUED, AMQP_DROPPED, AMQP_NO_ENTRY };
+enum amqp_queued amqp_queue_enqueue(struct amqp_broker *b, struct amqp_queue *q, struct amqp_msg *m);
 /* Ready messages leave at once; their memory is given back now or, when they are many, by amqp_garbage_step(). */
 void amqp_queue_drop_ready(struct amqp_broker *b, struct amqp_queue *q);
 bool amqp_garbage_step(struct amqp_broker *b, uint32_t budget); /* true: more to do */
@@ -90,8 +91,11 @@ enum amqp_sent {
 /* Method frame of `head_bytes` (complete but for what the template gives from offset `from` on), content header and body. */
 enum amqp_sent amqp_send_content(struct amqp_conn *c, uint16_t channel, const uint8_t *head, uint32_t head_bytes,
 				 struct amqp_msg *m, uint32_t from);
-/* To every queue of the route. True: a queue with reject-publish refused it. */
-bool amqp_deliver_route(struct amqp_broker *b, const struct amqp_route *r, struct amqp_msg *m);
+/*
+ * The channel's message to every queue of the route, from ch->route_from on; ch->route_rejected: a queue with reject-publish
+ * refused it. False: a queue found no entry, since a consumer that needed none had no room after all; the rest is due later.
+ */
+bool amqp_deliver_route(struct amqp_broker *b, const struct amqp_route *r, struct amqp_channel *ch);
 /* True when every queue of the route can take a message now without running out of entries. */
 bool amqp_route_has_room(struct amqp_broker *b, const struct amqp_route *r, const struct amqp_msg *m);
 

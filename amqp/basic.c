@@ -63,6 +63,8 @@ static enum amqp_verdict on_publish(struct amqp_conn *c, struct amqp_channel *ch
 	ch->publish_exchange = (uint32_t)(x - c->b->exchanges);
 	ch->publish_generation = c->b->fib_generation;
 	ch->publish_mandatory = bits & 1;
+	ch->route_from = 0;
+	ch->route_rejected = false;
 	ch->content = AMQP_CONTENT_HEADER;
 	return AMQP_DONE;
 }
@@ -125,7 +127,6 @@ static enum amqp_verdict finish_publish(struct amqp_conn *c, struct amqp_channel
 	struct amqp_span exchange = {m->data + 1, m->data[0]};
 	struct amqp_span key = {m->data + 2 + exchange.len, m->data[1 + exchange.len]};
 	const struct amqp_route *r;
-	bool rejected = false;
 
 	stage(b, AMQP_STAGE_PARSED);
 	if (!exchange_still_there(c, ch, exchange))
@@ -134,13 +135,14 @@ static enum amqp_verdict finish_publish(struct amqp_conn *c, struct amqp_channel
 	ch->publish_generation = b->fib_generation; /* a flush of the routes changes it, but no exchange */
 	stage(b, AMQP_STAGE_ROUTED);
 	if (r->count == 0) {
-		if (ch->publish_mandatory && !send_return(c, ch, m))
+		if (ch->publish_mandatory && ch->route_from == 0 && !send_return(c, ch, m))
 			return AMQP_STALL;
 		AMQP_COUNT(b, publishes_unroutable);
 	} else {
-		if (!amqp_route_has_room(b, r, m))
+		if (ch->route_from == 0 && !amqp_route_has_room(b, r, m))
 			return AMQP_STALL;
-		rejected = amqp_deliver_route(b, r, m);
+		if (!amqp_deliver_route(b, r, ch))
+			return AMQP_STALL;
 	}
 	stage(b, AMQP_STAGE_RENDERED);
 	b->sample_next = false;
@@ -149,7 +151,7 @@ static enum amqp_verdict finish_publish(struct amqp_conn *c, struct amqp_channel
 	end_publish(b, ch);
 	if (ch->confirm) {
 		ch->publish_seq++;
-		if (rejected)
+		if (ch->route_rejected)
 			amqp_confirm_nack(c, ch);
 		else
 			amqp_confirm_later(b, ch);
@@ -232,8 +234,13 @@ enum amqp_verdict amqp_on_content_header(struct amqp_conn *c, struct amqp_channe
 			return verdict;
 	}
 	ch->msg = new_message(b, ch, payload, (uint32_t)size);
-	if (ch->msg == NULL)
+	if (ch->msg == NULL) {
+		/* Memory that messages hold comes back; what is short without them stays short. */
+		if (b->messages_count == 0)
+			return amqp_channel_error(c, ch->number, 311, BASIC, 40, "no room for a body of %llu octets",
+						  (unsigned long long)size);
 		return AMQP_STALL;
+	}
 	if (props.delivery_mode == 2)
 		ch->msg->flags |= AMQP_MSG_PERSISTENT;
 	ch->body_got = 0;

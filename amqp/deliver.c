@@ -263,32 +263,43 @@ static bool deliver_direct(struct amqp_broker *b, struct amqp_queue *q, struct a
 	return false;
 }
 
-bool amqp_deliver_route(struct amqp_broker *b, const struct amqp_route *r, struct amqp_msg *m)
+bool amqp_deliver_route(struct amqp_broker *b, const struct amqp_route *r, struct amqp_channel *ch)
 {
-	const uint32_t *idx = &b->route_queues[r->first];
+	const uint32_t *idx = &b->route_queues[r->first], *end = idx + r->count;
+	struct amqp_msg *m = ch->msg;
 	uint32_t direct = 0;
-	bool rejected = false;
+	bool done = true;
 
-	for (uint32_t i = 0; i < r->count; i++) {
-		struct amqp_queue *q = &b->queues[idx[i]];
+	while (idx < end && *idx < ch->route_from) /* these have it */
+		idx++;
+	for (; idx < end; idx++) {
+		struct amqp_queue *q = &b->queues[*idx];
+		enum amqp_queued queued;
 
 		if (q->overflow == AMQP_OVERFLOW_REJECT_PUBLISH && amqp_queue_would_overflow(q, m->body_bytes)) {
 			AMQP_COUNT(b, rejected_publish);
 			q->dropped++;
-			rejected = true;
+			ch->route_rejected = true;
 			continue;
 		}
-		q->published++;
 		if (q->ready_count == 0 && deliver_direct(b, q, m)) {
+			q->published++;
 			direct++;
 			continue;
 		}
-		if (amqp_queue_enqueue(b, q, m))
+		queued = amqp_queue_enqueue(b, q, m);
+		if (queued == AMQP_NO_ENTRY) {
+			ch->route_from = *idx;
+			done = false;
+			break;
+		}
+		q->published++;
+		if (queued == AMQP_QUEUED)
 			amqp_queue_drain_later(b, q);
 	}
 	AMQP_COUNT_N(b, deliveries, direct);
 	AMQP_COUNT_N(b, deliveries_direct, direct);
-	return rejected;
+	return done;
 }
 
 static bool needs_entry(struct amqp_broker *b, struct amqp_queue *q, const struct amqp_msg *m)

@@ -211,6 +211,8 @@ struct amqp_channel {
 	uint32_t body_got;
 	uint8_t publish_names[2 * 256]; /* exchange and routing key as shortstr, until the header came */
 	uint16_t publish_names_bytes;
+	uint32_t route_from; /* queues below it have the message already: the publish stalled in the middle of its route */
+	bool route_rejected;
 	/* publisher confirms */
 	uint64_t publish_seq;	   /* of the last publish */
 	uint64_t confirm_from;	   /* first sequence number not yet confirmed */

@@ -128,7 +128,7 @@ void amqp_queue_requeue(struct amqp_broker *b, struct amqp_queue *q, uint32_t en
 	amqp_queue_drain_later(b, q);
 }
 
-bool amqp_queue_enqueue(struct amqp_broker *b, struct amqp_queue *q, struct amqp_msg *m)
+enum amqp_queued amqp_queue_enqueue(struct amqp_broker *b, struct amqp_queue *q, struct amqp_msg *m)
 {
 	uint32_t idx;
 
@@ -137,17 +137,14 @@ bool amqp_queue_enqueue(struct amqp_broker *b, struct amqp_queue *q, struct amqp
 	if (amqp_queue_would_overflow(q, m->body_bytes)) {
 		q->dropped++;
 		AMQP_COUNT(b, dropped_head);
-		return false;
+		return AMQP_DROPPED;
 	}
 	idx = amqp_entry_new(b, q, m);
-	if (idx == AMQP_NONE) {
-		q->dropped++;
-		AMQP_COUNT(b, messages_lost_no_entry);
-		return false;
-	}
+	if (idx == AMQP_NONE)
+		return AMQP_NO_ENTRY;
 	amqp_queue_append(b, q, idx);
 	AMQP_COUNT(b, enqueued);
-	return true;
+	return AMQP_QUEUED;
 }
 
 /* ---- dropping many ---- */

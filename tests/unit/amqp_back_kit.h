@@ -42,7 +42,7 @@ struct bk {
 	struct bk_ref *refs;
 	uint32_t refs_count;
 	bool control_full; /* requests are refused */
-	struct amqp_record requests[256];
+	struct amqp_record requests[8192];
 	uint32_t requests_count;
 	bool keep_records; /* requests' texts are copied, for the dump */
 	uint32_t stages[3];
