@@ -12,10 +12,10 @@
 
 #include <assert.h>
 
-#define NEIGH_FRESH_NS	  60000000000ull
-#define NEIGH_ASK_NS	  1000000000ull
+#define NEIGH_FRESH_NS    60000000000ull
+#define NEIGH_ASK_NS      1000000000ull
 #define NEIGH_UNICAST_MAX 3u /* questions to the known address before everyone is asked */
-#define NEIGH_TRIES_MAX	  6u
+#define NEIGH_TRIES_MAX   6u
 
 static const uint8_t mac_broadcast[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
 

@@ -40,9 +40,9 @@ void tcps_conn_set_state(struct tcps_conn *c, enum tcps_state state)
 const char *tcps_state_name(unsigned state)
 {
 	static const char *const names[TCPS_STATE_COUNT] = {
-		[TCPS_CLOSED] = "CLOSED",	    [TCPS_SYN_SENT] = "SYN-SENT",     [TCPS_SYN_RECEIVED] = "SYN-RECEIVED",
+		[TCPS_CLOSED] = "CLOSED",           [TCPS_SYN_SENT] = "SYN-SENT",     [TCPS_SYN_RECEIVED] = "SYN-RECEIVED",
 		[TCPS_ESTABLISHED] = "ESTABLISHED", [TCPS_FIN_WAIT_1] = "FIN-WAIT-1", [TCPS_FIN_WAIT_2] = "FIN-WAIT-2",
-		[TCPS_CLOSE_WAIT] = "CLOSE-WAIT",   [TCPS_CLOSING] = "CLOSING",	      [TCPS_LAST_ACK] = "LAST-ACK",
+		[TCPS_CLOSE_WAIT] = "CLOSE-WAIT",   [TCPS_CLOSING] = "CLOSING",       [TCPS_LAST_ACK] = "LAST-ACK",
 		[TCPS_TIME_WAIT] = "TIME-WAIT"};
 	return state < TCPS_STATE_COUNT ? names[state] : "?";
 }
@@ -95,23 +95,6 @@ void tcps_touch_slow(struct tcps_conn *c)
 	t->touched_count++;
 }
 
-void tcps_untouch(struct tcps_conn *c)
-{
-	struct tcps *t = c->t;
-	if ((c->flags & CF_TOUCHED) == 0)
-		return;
-	c->flags &= ~CF_TOUCHED;
-	if (c->touched_prev_idx != TCPS_NIL)
-		t->conns[c->touched_prev_idx].touched_next_idx = c->touched_next_idx;
-	else
-		t->touched_head_idx = c->touched_next_idx;
-	if (c->touched_next_idx != TCPS_NIL)
-		t->conns[c->touched_next_idx].touched_prev_idx = c->touched_prev_idx;
-	else
-		t->touched_tail_idx = c->touched_prev_idx;
-	t->touched_count--;
-}
-
 void tcps_conn_slot_free(struct tcps_conn *c)
 {
 	struct tcps *t = c->t;
@@ -137,6 +120,8 @@ static void table_remove(struct tcps *t, struct tcps_conn *c)
 	while (*link != idx)
 		link = &t->conns[*link].hash_next_idx;
 	*link = c->hash_next_idx;
+	if (t->last_found == c)
+		t->last_found = NULL;
 }
 
 /* Gives everything back and tells the owner. The block itself outlives on_closed() and whoever is busy with it. */
@@ -230,7 +215,7 @@ static uint32_t ports_raw_of(uint16_t peer_port, uint16_t local_port)
 	return get_raw32(bytes);
 }
 
-static bool tuple_taken(const struct tcps *t, uint32_t peer_addr_raw, uint32_t ports_raw)
+static bool tuple_taken(struct tcps *t, uint32_t peer_addr_raw, uint32_t ports_raw)
 {
 	return tcps_conn_find(t, peer_addr_raw, ports_raw) != NULL ||
 	       tcps_mini_find(t, &t->time_wait, peer_addr_raw, ports_raw) != NULL ||

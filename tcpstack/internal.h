@@ -14,15 +14,15 @@
 #include "tcpstack/wheel.h"
 #include "tcpstack/wire.h"
 
-#define TCPS_NIL	   UINT32_MAX
-#define TCPS_NO_NEIGHBOUR  UINT16_MAX
-#define TCPS_BLOCK_ROOM	   (TCPS_BLOCK_BYTES - 16u)
-#define TCPS_OOO_MAX	   16u
-#define TCPS_QUEUED_MAX	   (1u << 30) /* bytes in one send queue: keeps sequence arithmetic unambiguous */
-#define TCPS_MSS_FLOOR	   64u	      /* a peer that asks for less would make us send headers only */
+#define TCPS_NIL            UINT32_MAX
+#define TCPS_NO_NEIGHBOUR   UINT16_MAX
+#define TCPS_BLOCK_ROOM     (TCPS_BLOCK_BYTES - 16u)
+#define TCPS_OOO_MAX        16u
+#define TCPS_QUEUED_MAX     (1u << 30)    /* bytes in one send queue: keeps sequence arithmetic unambiguous */
+#define TCPS_MSS_FLOOR      64u           /* a peer that asks for less would make us send headers only */
 #define TCPS_RTO_INITIAL_NS 1000000000ull /* RFC 6298 2.1 */
-#define TCPS_SYN_TRIES_MAX 5u
-#define TCPS_NS_PER_MS	   1000000ull
+#define TCPS_SYN_TRIES_MAX  5u
+#define TCPS_NS_PER_MS      1000000ull
 
 /* LISTEN is a port, not a connection; TIME_WAIT is one only while bytes wait for a stopped reader. */
 enum tcps_state {
@@ -42,24 +42,24 @@ enum tcps_state {
 enum tcps_timer_kind { TCPS_TIMER_CONN = 1, TCPS_TIMER_HALF_OPEN, TCPS_TIMER_TIME_WAIT, TCPS_TIMER_NEIGHBOUR };
 
 /* Bits of tcps_conn.flags. */
-#define CF_TS	      0x00000001u /* both sides sent the timestamps option */
+#define CF_TS         0x00000001u /* both sides sent the timestamps option */
 #define CF_TOUCHED    0x00000002u /* on the touched list */
 #define CF_ACK_NOW    0x00000004u /* the next flush must send an ACK */
 #define CF_FIN_QUEUED 0x00000008u /* tcps_shutdown(): FIN follows the last queued byte */
 #define CF_PAUSED     0x00000010u /* on_data() took less than it was given */
 #define CF_IN_DATA    0x00000020u /* on_data() is running */
 #define CF_RESUME     0x00000040u /* tcps_resume() came from inside on_data(): done at the next flush */
-#define CF_OOO	      0x00000080u /* something is queued out of order */
+#define CF_OOO        0x00000080u /* something is queued out of order */
 #define CF_RECOVERY   0x00000100u /* NewReno fast recovery */
 #define CF_REXMT_HEAD 0x00000200u /* resend the segment at snd_una */
 #define CF_TIMING     0x00000400u /* a round trip is being timed */
 #define CF_PERSIST    0x00000800u /* rexmt_deadline is the persist timer */
-#define CF_EOF	      0x00001000u /* the peer's FIN has been taken */
+#define CF_EOF        0x00001000u /* the peer's FIN has been taken */
 #define CF_EOF_TOLD   0x00002000u /* ... and on_eof() called */
 #define CF_FIN_OOO    0x00004000u /* the peer's FIN is at cold->fin_seq, not in order yet */
 #define CF_OVER_HIGH  0x00008000u /* unsent bytes passed the high-water mark: on_writable() is owed */
-#define CF_BUSY	      0x00010000u /* a function up the stack still uses this block */
-#define CF_DEAD	      0x00020000u /* closed; the slot is freed when CF_BUSY falls */
+#define CF_BUSY       0x00010000u /* a function up the stack still uses this block */
+#define CF_DEAD       0x00020000u /* closed; the slot is freed when CF_BUSY falls */
 #define CF_NO_NEIGH   0x00040000u /* waits for the next hop's Ethernet address */
 #define CF_ACTIVE     0x00080000u /* opened by tcps_connect() */
 #define CF_FINISHED   0x00100000u /* both sides are done but held bytes were not read yet */
@@ -84,8 +84,8 @@ struct tcps_conn {
 	uint8_t dup_acks;
 	uint8_t ack_segments; /* data segments taken since the last ACK went out */
 	uint32_t rcv_nxt;
-	uint32_t rcv_adv;      /* right edge promised to the peer; never moves left */
-	uint32_t rx_head_seq;  /* first byte that on_data() has not consumed */
+	uint32_t rcv_adv;     /* right edge promised to the peer; never moves left */
+	uint32_t rx_head_seq; /* first byte that on_data() has not consumed */
 	uint32_t ts_recent;
 	uint32_t flags;
 	uint32_t snd_una;
@@ -99,14 +99,14 @@ struct tcps_conn {
 	struct tcps *t;
 	struct tcps_cold *cold;
 	void *user;
-	uint8_t *tail_ptr;  /* where the next inline byte goes; NULL: the tail is no inline slice */
+	uint8_t *tail_ptr; /* where the next inline byte goes; NULL: the tail is no inline slice */
 	uint32_t tail_room;
 	uint32_t snd_buf_bytes; /* queued from snd_una on */
-	uint32_t head_idx;	/* slices */
+	uint32_t head_idx;      /* slices */
 	uint32_t tail_idx;
 	uint32_t cur_idx; /* the slice that holds snd_nxt ... */
 	uint32_t cur_off; /* ... and where in it */
-	uint16_t mss;	  /* payload bytes of a full segment */
+	uint16_t mss;     /* payload bytes of a full segment */
 	uint16_t neigh_idx;
 	uint32_t addr_sum; /* checksum of both addresses, for the IP and the pseudo header */
 	/* line 2: timers, congestion */
@@ -148,7 +148,7 @@ struct tcps_cold {
 	uint32_t ack_limit_count;
 	uint32_t fin_seq;
 	uint32_t rx_first_idx, rx_last_idx; /* blocks of held and out-of-order bytes, by base_seq */
-	uint32_t rx_origin_seq;		    /* blocks begin at multiples of TCPS_BLOCK_ROOM from here */
+	uint32_t rx_origin_seq;             /* blocks begin at multiples of TCPS_BLOCK_ROOM from here */
 	struct tcps_range ooo[TCPS_OOO_MAX];
 	uint16_t peer_mss;
 };
@@ -165,7 +165,7 @@ _Static_assert(sizeof(struct tcps_block) == TCPS_BLOCK_BYTES, "a block has the a
 
 struct tcps_slice {
 	const uint8_t *data;
-	void *owner; /* of a reference */
+	void *owner;        /* of a reference */
 	uint32_t len_bytes; /* of the tail slice: valid after tcps_send_sync() */
 	uint32_t next_idx;
 	uint32_t block_idx; /* TCPS_NIL: a reference */
@@ -244,6 +244,7 @@ struct tcps {
 	uint32_t addr_raw, mask_raw, gateway_raw;
 	uint32_t mss_local;   /* payload of a segment without options */
 	uint32_t window_step; /* the right edge moves by at least this much: RFC 9293 3.8.6.2.2 */
+	uint32_t rto_min_us, rto_max_us;
 	uint8_t rcv_wscale;
 	struct tcps_conn *conns;
 	struct tcps_cold *colds;
@@ -259,7 +260,8 @@ struct tcps {
 	/* written by the worker */
 	uint64_t now_ns;
 	uint32_t touched_head_idx, touched_tail_idx, touched_count;
-	bool tx_starved; /* the last attempt found no frame */
+	bool tx_starved;              /* the last attempt found no frame */
+	struct tcps_conn *last_found; /* segments of one connection often come together */
 	uint32_t conn_free_idx, conn_count;
 	uint32_t block_free_idx, block_free_count;
 	uint32_t slice_free_idx, slice_free_count, ref_count;
@@ -275,7 +277,7 @@ struct tcps {
 	struct tcps_wheel wheel;
 };
 
-#define TCPS_COUNT(t, name)	   ((t)->counters[TCPS_CNT_##name]++)
+#define TCPS_COUNT(t, name)        ((t)->counters[TCPS_CNT_##name]++)
 #define TCPS_COUNT_ADD(t, name, n) ((t)->counters[TCPS_CNT_##name] += (n))
 
 /* siphash.c */
@@ -298,6 +300,7 @@ bool tcps_route(const struct tcps *t, uint32_t addr_raw, uint32_t *next_hop_raw)
 bool tcps_neigh_mac(struct tcps *t, uint32_t addr_raw, uint8_t mac[6]);
 
 /* ipv4.c */
+void tcps_ipv4_other(struct tcps *t, const uint8_t *frame, const uint8_t *ip, uint32_t header_len, uint32_t total);
 bool tcps_source_is_bad(const struct tcps *t, uint32_t addr_raw);
 uint32_t tcps_addr_sum(uint32_t a_raw, uint32_t b_raw);
 
@@ -308,7 +311,6 @@ void tcps_conn_done(struct tcps_conn *c); /* both FINs are through: TIME_WAIT or
 void tcps_conn_set_state(struct tcps_conn *c, enum tcps_state state);
 void tcps_conn_established(struct tcps_conn *c);
 void tcps_touch_slow(struct tcps_conn *c);
-void tcps_untouch(struct tcps_conn *c);
 void tcps_conn_slot_free(struct tcps_conn *c);
 void tcps_conn_mss(struct tcps_conn *c, uint16_t peer_mss);
 const char *tcps_state_name(unsigned state);
@@ -316,7 +318,8 @@ const char *tcps_state_name(unsigned state);
 /* mini.c */
 void tcps_mini_init(struct tcps_mini_pool *p, enum tcps_timer_kind kind);
 struct tcps_mini *tcps_mini_find(const struct tcps *t, const struct tcps_mini_pool *p, uint32_t peer_addr_raw, uint32_t ports_raw);
-struct tcps_mini *tcps_mini_new(struct tcps *t, struct tcps_mini_pool *p, uint32_t peer_addr_raw, uint32_t ports_raw, bool *recycled);
+struct tcps_mini *tcps_mini_new(struct tcps *t, struct tcps_mini_pool *p, uint32_t peer_addr_raw, uint32_t ports_raw,
+				bool *recycled);
 void tcps_mini_free(struct tcps *t, struct tcps_mini_pool *p, struct tcps_mini *m);
 
 /* half_open.c */
@@ -335,21 +338,18 @@ bool tcps_options_parse_ts(struct tcps_seg *s);
 bool tcps_options_parse_syn(const struct tcps_seg *s, struct tcps_syn_opts *out);
 uint32_t tcps_options_syn(const struct tcps *t, uint8_t *to, bool wscale, bool ts, uint32_t ts_val, uint32_t ts_ecr);
 
-/* tcp_input.c, tcp_segment.c, tcp_ack.c */
-void tcps_tcp_input(struct tcps *t, const uint8_t *frame, const uint8_t *ip, const uint8_t *tcp, uint32_t len, uint32_t rx_flags);
+/* tcp_segment.c, tcp_ack.c */
 void tcps_segment(struct tcps_conn *c, struct tcps_seg *s);
 void tcps_acked(struct tcps_conn *c, uint32_t ack, uint32_t ts_ecr); /* ts_ecr 0: none */
 void tcps_measure(struct tcps_conn *c, uint32_t ack, uint32_t ts_ecr);
 void tcps_dup_ack(struct tcps_conn *c);
 void tcps_window_changed(struct tcps_conn *c, uint32_t wnd);
-uint32_t tcps_rto_from_rtt(const struct tcps *t, const struct tcps_cold *cold);
 bool tcps_ack_allowed(struct tcps_conn *c); /* rate limit of RFC 5961 section 7 */
 
 /* tcp_output.c */
 enum tcps_emit { EMIT_SENT, EMIT_NO_FRAME, EMIT_NO_NEIGHBOUR };
 void tcps_output(struct tcps_conn *c);
 enum tcps_emit tcps_emit(struct tcps_conn *c, uint32_t seq, struct tcps_cursor *cur, uint32_t len, uint8_t flags);
-void tcps_arm_rexmt(struct tcps_conn *c, uint64_t delay_ns);
 void tcps_window_open(struct tcps_conn *c); /* owes a window update when one is worth sending */
 
 /* reply.c: segments that belong to no connection block */
@@ -367,7 +367,6 @@ void tcps_reset_reply(struct tcps *t, const struct tcps_seg *s);
 
 /* tcp_timer.c */
 void tcps_conn_timer(struct tcps *t, struct tcps_timer *timer);
-void tcps_conn_rearm(struct tcps_conn *c, uint64_t deadline_ns);
 void tcps_keepalive_start(struct tcps_conn *c);
 
 /* send.c */
@@ -381,7 +380,7 @@ void tcps_recv_data(struct tcps_conn *c, uint32_t seq, const uint8_t *data, uint
 void tcps_recv_deliver(struct tcps_conn *c);
 void tcps_recv_free(struct tcps_conn *c);
 uint32_t tcps_recv_end(const struct tcps_conn *c); /* rcv_nxt without the peer's FIN */
-bool tcps_recv_hold(struct tcps_conn *c, const uint8_t *data, uint32_t len);
+void tcps_recv_short(struct tcps_conn *c, const uint8_t *data, uint32_t len, uint32_t n);
 
 /* pool.c */
 uint32_t tcps_block_none(struct tcps *t); /* counts the dry pool, returns TCPS_NIL */
@@ -432,13 +431,18 @@ static inline void tcps_conn_leave(struct tcps_conn *c, bool was_busy)
 		tcps_conn_slot_free(c);
 }
 
-static inline struct tcps_conn *tcps_conn_find(const struct tcps *t, uint32_t peer_addr_raw, uint32_t ports_raw)
+static inline struct tcps_conn *tcps_conn_find(struct tcps *t, uint32_t peer_addr_raw, uint32_t ports_raw)
 {
+	struct tcps_conn *last = t->last_found;
+	if (last != NULL && last->ports_raw == ports_raw && last->peer_addr_raw == peer_addr_raw)
+		return last;
 	uint32_t idx = t->buckets[tcps_hash_key(t, peer_addr_raw, ports_raw) & t->bucket_mask];
 	while (idx != TCPS_NIL) {
 		struct tcps_conn *c = &t->conns[idx];
-		if (c->ports_raw == ports_raw && c->peer_addr_raw == peer_addr_raw)
+		if (c->ports_raw == ports_raw && c->peer_addr_raw == peer_addr_raw) {
+			t->last_found = c;
 			return c;
+		}
 		idx = c->hash_next_idx;
 	}
 	return NULL;
@@ -453,6 +457,23 @@ static inline void tcps_touch(struct tcps_conn *c)
 {
 	if ((c->flags & CF_TOUCHED) == 0)
 		tcps_touch_slow(c);
+}
+
+static inline void tcps_untouch(struct tcps_conn *c)
+{
+	struct tcps *t = c->t;
+	if ((c->flags & CF_TOUCHED) == 0)
+		return;
+	c->flags &= ~CF_TOUCHED;
+	if (c->touched_prev_idx != TCPS_NIL)
+		t->conns[c->touched_prev_idx].touched_next_idx = c->touched_next_idx;
+	else
+		t->touched_head_idx = c->touched_next_idx;
+	if (c->touched_next_idx != TCPS_NIL)
+		t->conns[c->touched_next_idx].touched_prev_idx = c->touched_prev_idx;
+	else
+		t->touched_tail_idx = c->touched_prev_idx;
+	t->touched_count--;
 }
 
 static inline uint32_t tcps_ts_now(const struct tcps *t, uint32_t offset)
@@ -481,7 +502,8 @@ static inline void tcps_send_sync(struct tcps_conn *c)
 }
 
 /* `addr_sum` of both addresses is constant per connection; the rest of the header is known beforehand but its length. */
-static inline void tcps_ipv4_header(const struct tcps *t, uint8_t *ip, uint32_t peer_addr_raw, uint8_t protocol, size_t len, uint32_t addr_sum)
+static inline void tcps_ipv4_header(const struct tcps *t, uint8_t *ip, uint32_t peer_addr_raw, uint8_t protocol, size_t len,
+				    uint32_t addr_sum)
 {
 	uint16_t total = htobe16((uint16_t)len);
 	uint16_t ttl_protocol = htobe16((uint16_t)(IPV4_TTL << 8 | protocol));
@@ -499,6 +521,19 @@ static inline void tcps_ipv4_header(const struct tcps *t, uint8_t *ip, uint32_t 
 		cksum = (uint16_t)~sum;
 	}
 	put_raw16(ip + 10, cksum);
+}
+
+/* Makes sure that the connection's one timer fires no later than this deadline. */
+static inline void tcps_conn_rearm(struct tcps_conn *c, uint64_t deadline_ns)
+{
+	if (!tcps_timer_armed(&c->timer) || tcps_wheel_tick_of(deadline_ns) < c->timer.at_tick)
+		tcps_wheel_set(&c->t->wheel, &c->timer, deadline_ns);
+}
+
+static inline void tcps_arm_rexmt(struct tcps_conn *c, uint64_t delay_ns)
+{
+	c->rexmt_deadline_ns = c->t->now_ns + delay_ns;
+	tcps_conn_rearm(c, c->rexmt_deadline_ns);
 }
 
 /* FIN was asked for and has not been acknowledged. */

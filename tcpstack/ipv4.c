@@ -1,5 +1,5 @@
 /*
- * ipv4.c - Ethernet and IPv4: validation on the way in, headers on the way out, ICMP echo.
+ * ipv4.c - what IPv4 carries besides TCP: ICMP echo; and which source addresses are impossible.
  *
  * Owns: no state but the counters.
  * Core: the worker that owns the stack.
@@ -59,9 +59,8 @@ bool tcps_source_is_bad(const struct tcps *t, uint32_t addr_raw)
 	       (on_link && host_bits > 1 && ((a & host_bits) == host_bits || (a & host_bits) == 0));
 }
 
-/* Everything that is not TCP with an address of its own. */
-static __attribute__((noinline)) void other_protocol(struct tcps *t, const uint8_t *frame, const uint8_t *ip, uint32_t header_len,
-						     uint32_t total)
+/* A valid packet for us that is not TCP. */
+void tcps_ipv4_other(struct tcps *t, const uint8_t *frame, const uint8_t *ip, uint32_t header_len, uint32_t total)
 {
 	if (tcps_source_is_bad(t, get_raw32(ip + 12)))
 		TCPS_COUNT(t, drop_bad_source);
@@ -69,64 +68,4 @@ static __attribute__((noinline)) void other_protocol(struct tcps *t, const uint8
 		icmp_input(t, frame, ip, ip + header_len, total - header_len);
 	else
 		TCPS_COUNT(t, drop_ip_protocol);
-}
-
-static inline bool header_cksum_good(const uint8_t *ip, uint32_t header_len)
-{
-	uint64_t sum = header_len == IPV4_HLEN ? tcps_sum20(0, ip) : tcps_sum_words(0, ip, header_len);
-	return tcps_sum_fold64(sum) == 0xffff;
-}
-
-static inline void ipv4_input(struct tcps *t, const uint8_t *frame, size_t len, uint32_t rx_flags)
-{
-	const uint8_t *ip = frame + ETH_HLEN;
-	if (len < ETH_HLEN + IPV4_HLEN) {
-		TCPS_COUNT(t, drop_short);
-		return;
-	}
-	uint32_t header_len = (ip[0] & 0xfu) * 4u;
-	uint32_t total = get_be16(ip + 2);
-	if (ip[0] >> 4 != 4 || header_len < IPV4_HLEN || total < header_len || total > len - ETH_HLEN) {
-		TCPS_COUNT(t, drop_bad_ip_header);
-		return;
-	}
-	if ((rx_flags & TCPS_RX_IP_CKSUM_GOOD) == 0 && !header_cksum_good(ip, header_len)) {
-		TCPS_COUNT(t, drop_bad_ip_cksum);
-		return;
-	}
-	if (get_raw32(ip + 16) != t->addr_raw) {
-		TCPS_COUNT(t, drop_not_for_us);
-		return;
-	}
-	if ((get_be16(ip + 6) & IPV4_FRAGMENT_MASK) != 0) {
-		TCPS_COUNT(t, drop_fragment);
-		return;
-	}
-	if (__builtin_expect(ip[9] == IPPROTO_TCP_NUM, 1))
-		tcps_tcp_input(t, frame, ip, ip + header_len, total - header_len, rx_flags);
-	else
-		other_protocol(t, frame, ip, header_len, total);
-}
-
-void tcps_input(struct tcps *t, const uint8_t *frame, size_t len, uint32_t rx_flags, uint64_t now_ns)
-{
-	t->now_ns = now_ns;
-	TCPS_COUNT(t, frames_in);
-	if (len < ETH_HLEN) {
-		TCPS_COUNT(t, drop_short);
-		return;
-	}
-	uint16_t type = get_be16(frame + 12);
-	bool to_us = memcmp(frame, t->cfg.mac, 6) == 0;
-	if (__builtin_expect(type == ETH_TYPE_IPV4 && to_us, 1)) {
-		ipv4_input(t, frame, len, rx_flags);
-		return;
-	}
-	static const uint8_t broadcast[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
-	if (type == ETH_TYPE_ARP && (to_us || memcmp(frame, broadcast, 6) == 0))
-		tcps_arp_input(t, frame, len);
-	else if (type == ETH_TYPE_IPV4 || type == ETH_TYPE_ARP)
-		TCPS_COUNT(t, drop_not_for_us);
-	else
-		TCPS_COUNT(t, drop_ethertype);
 }

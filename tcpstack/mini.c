@@ -60,7 +60,8 @@ void tcps_mini_free(struct tcps *t, struct tcps_mini_pool *p, struct tcps_mini *
 	p->count--;
 }
 
-struct tcps_mini *tcps_mini_new(struct tcps *t, struct tcps_mini_pool *p, uint32_t peer_addr_raw, uint32_t ports_raw, bool *recycled)
+struct tcps_mini *tcps_mini_new(struct tcps *t, struct tcps_mini_pool *p, uint32_t peer_addr_raw, uint32_t ports_raw,
+				bool *recycled)
 {
 	*recycled = p->free_idx == TCPS_NIL;
 	if (*recycled)

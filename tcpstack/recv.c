@@ -158,14 +158,13 @@ static void advance(struct tcps_conn *c, uint32_t n)
 }
 
 /* Keeps bytes at rcv_nxt for a stopped reader. What finds no block is not acknowledged, so the peer sends it again. */
-bool tcps_recv_hold(struct tcps_conn *c, const uint8_t *data, uint32_t len)
+static void hold(struct tcps_conn *c, const uint8_t *data, uint32_t len)
 {
 	uint32_t stored = store(c, c->rcv_nxt, data, len, false);
 	TCPS_COUNT_ADD(c->t, held_bytes, stored);
 	advance(c, stored);
 	if (stored < len)
 		c->flags |= CF_ACK_NOW;
-	return stored == len;
 }
 
 /* Takes over what had arrived before its turn, now that the hole is filled. */
@@ -228,6 +227,22 @@ void tcps_recv_deliver(struct tcps_conn *c)
 	tcps_conn_leave(c, was_busy);
 }
 
+/* on_data() took `n` of the bytes at rcv_nxt: the rest is held, unless the connection is gone. */
+void tcps_recv_short(struct tcps_conn *c, const uint8_t *data, uint32_t len, uint32_t n)
+{
+	if (c->flags & CF_DEAD)
+		return;
+	advance(c, n);
+	c->rx_head_seq += n;
+	if (n < len) {
+		c->flags |= CF_PAUSED;
+		hold(c, data + n, len - n);
+	}
+	if (c->ack_segments < UINT8_MAX)
+		c->ack_segments++;
+	tcps_touch(c);
+}
+
 /* Payload that lies in the window. The caller has set CF_BUSY and looks at CF_DEAD afterwards. */
 void tcps_recv_data(struct tcps_conn *c, uint32_t seq, const uint8_t *data, uint32_t len)
 {
@@ -235,19 +250,12 @@ void tcps_recv_data(struct tcps_conn *c, uint32_t seq, const uint8_t *data, uint
 		queue_out_of_order(c, seq, data, len);
 		return;
 	}
-	size_t n = 0;
-	if (c->rx_head_seq == c->rcv_nxt && (c->flags & (CF_PAUSED | CF_IN_DATA)) == 0) {
-		n = lend(c, data, len);
-		if (c->flags & CF_DEAD)
-			return;
-		advance(c, (uint32_t)n);
-		c->rx_head_seq += (uint32_t)n;
-	}
-	if (n < len)
-		tcps_recv_hold(c, data + n, len - (uint32_t)n);
-	if (c->ack_segments < UINT8_MAX)
-		c->ack_segments++;
-	tcps_touch(c);
+	uint32_t n = 0;
+	if (c->rx_head_seq == c->rcv_nxt && (c->flags & (CF_PAUSED | CF_IN_DATA)) == 0)
+		n = (uint32_t)lend(c, data, len);
+	tcps_recv_short(c, data, len, n);
+	if (c->flags & CF_DEAD)
+		return;
 	if (c->flags & CF_OOO)
 		join_ranges(c);
 	if (c->rx_head_seq != c->rcv_nxt)

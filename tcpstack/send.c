@@ -9,7 +9,7 @@
 
 #include <assert.h>
 
-static bool sending_closed(const struct tcps_conn *c)
+static inline bool sending_closed(const struct tcps_conn *c)
 {
 	return (c->flags & (CF_FIN_QUEUED | CF_DEAD | CF_FINISHED)) != 0 || c->state == TCPS_CLOSED;
 }
@@ -26,7 +26,7 @@ static void block_put(struct tcps_conn *c, uint32_t block_idx)
 	tcps_block_free(c->t, block_idx);
 }
 
-static void link_tail(struct tcps_conn *c, uint32_t idx)
+static inline void link_tail(struct tcps_conn *c, uint32_t idx)
 {
 	c->t->slices[idx].next_idx = TCPS_NIL;
 	if (c->tail_idx == TCPS_NIL) {
@@ -41,7 +41,7 @@ static void link_tail(struct tcps_conn *c, uint32_t idx)
 }
 
 /* Goes on writing in `block_idx` from `used` on; `slice_idx` describes it. */
-static void open_tail(struct tcps_conn *c, uint32_t slice_idx, uint32_t block_idx, uint32_t used)
+static inline void open_tail(struct tcps_conn *c, uint32_t slice_idx, uint32_t block_idx, uint32_t used)
 {
 	struct tcps_block *b = &c->t->blocks[block_idx];
 	struct tcps_slice *s = &c->t->slices[slice_idx];

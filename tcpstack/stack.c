@@ -120,6 +120,10 @@ struct tcps *tcps_init(void *mem, size_t mem_bytes, const struct tcps_config *cf
 	t->addr_raw = get_raw32(cfg->ipv4);
 	t->mask_raw = cfg->ipv4_prefix_len == 0 ? 0 : htobe32(UINT32_MAX << (32 - cfg->ipv4_prefix_len));
 	t->gateway_raw = get_raw32(cfg->ipv4_gateway);
+	t->rto_min_us = (uint32_t)((cfg->rto_min_ns + 999) / 1000);
+	t->rto_max_us = (uint32_t)(cfg->rto_max_ns / 1000);
+	if (t->rto_max_us < t->rto_min_us)
+		t->rto_max_us = t->rto_min_us;
 	t->mss_local = cfg->mtu - IPV4_HLEN - TCP_HLEN;
 	uint32_t half = cfg->recv_window_bytes / 2;
 	t->window_step = half < t->mss_local ? half : t->mss_local;
@@ -131,29 +135,33 @@ struct tcps *tcps_init(void *mem, size_t mem_bytes, const struct tcps_config *cf
 	return t;
 }
 
+static void run_timers(struct tcps *t)
+{
+	struct tcps_timer *timer;
+	while ((timer = tcps_wheel_expire(&t->wheel, t->now_ns)) != NULL) {
+		switch ((enum tcps_timer_kind)timer->kind) {
+		case TCPS_TIMER_CONN:
+			tcps_conn_timer(t, timer);
+			break;
+		case TCPS_TIMER_HALF_OPEN:
+			tcps_half_open_timer(t, timer);
+			break;
+		case TCPS_TIMER_TIME_WAIT:
+			tcps_time_wait_timer(t, timer);
+			break;
+		case TCPS_TIMER_NEIGHBOUR:
+			tcps_neigh_timer(t, timer);
+			break;
+		}
+	}
+}
+
 void tcps_tick(struct tcps *t, uint64_t now_ns)
 {
 	t->now_ns = now_ns;
-	if (now_ns >> TCPS_WHEEL_TICK_SHIFT >= t->wheel.next_tick || now_ns >> TCPS_WHEEL_TICK_SHIFT > t->wheel.cur_tick) {
-		struct tcps_timer *timer;
-		while ((timer = tcps_wheel_expire(&t->wheel, now_ns)) != NULL) {
-			switch ((enum tcps_timer_kind)timer->kind) {
-			case TCPS_TIMER_CONN:
-				tcps_conn_timer(t, timer);
-				break;
-			case TCPS_TIMER_HALF_OPEN:
-				tcps_half_open_timer(t, timer);
-				break;
-			case TCPS_TIMER_TIME_WAIT:
-				tcps_time_wait_timer(t, timer);
-				break;
-			case TCPS_TIMER_NEIGHBOUR:
-				tcps_neigh_timer(t, timer);
-				break;
-			}
-		}
-	}
-	if (t->tx_starved)
+	if (__builtin_expect(now_ns >> TCPS_WHEEL_TICK_SHIFT >= t->wheel.next_tick, 0))
+		run_timers(t);
+	if (__builtin_expect(t->tx_starved, 0))
 		tcps_flush(t, now_ns);
 }
 

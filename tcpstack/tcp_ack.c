@@ -7,37 +7,30 @@
  */
 #include "tcpstack/internal.h"
 
-#define RTT_GRANULARITY_US 1000u
-#define CWND_MAX_BYTES	   (1u << 29)
+#define RTT_GRANULARITY_US  1000u
+#define RTT_MAX_US          60000000u /* so that its multiples fit in 32 bits */
+#define CWND_MAX_BYTES      (1u << 29)
 #define ACKS_PER_SECOND_MAX 10u
 
-uint32_t tcps_rto_from_rtt(const struct tcps *t, const struct tcps_cold *cold)
-{
-	uint64_t var = 4ull * cold->rttvar_us > RTT_GRANULARITY_US ? 4ull * cold->rttvar_us : RTT_GRANULARITY_US;
-	uint64_t rto = cold->srtt_us + var;
-	if (rto < t->cfg.rto_min_ns / 1000)
-		rto = t->cfg.rto_min_ns / 1000;
-	if (rto > t->cfg.rto_max_ns / 1000)
-		rto = t->cfg.rto_max_ns / 1000;
-	return (uint32_t)rto;
-}
-
 /* RFC 6298 2.2 and 2.3. A round trip too short to measure still counts as one microsecond. */
-static void rtt_sample(struct tcps_conn *c, uint64_t rtt_us)
+static inline void rtt_sample(struct tcps_conn *c, uint64_t rtt_us)
 {
+	const struct tcps *t = c->t;
 	struct tcps_cold *cold = c->cold;
-	uint32_t r = rtt_us == 0 ? 1 : rtt_us > 60000000 ? 60000000 : (uint32_t)rtt_us;
-	if (cold->srtt_us == 0) {
+	uint32_t r = rtt_us == 0 ? 1 : rtt_us > RTT_MAX_US ? RTT_MAX_US : (uint32_t)rtt_us;
+	if (__builtin_expect(cold->srtt_us == 0, 0)) {
 		cold->srtt_us = r;
 		cold->rttvar_us = r / 2;
 	} else {
 		uint32_t delta = r > cold->srtt_us ? r - cold->srtt_us : cold->srtt_us - r;
-		cold->rttvar_us = (uint32_t)((3ull * cold->rttvar_us + delta) / 4);
-		cold->srtt_us = (uint32_t)((7ull * cold->srtt_us + r) / 8);
-		if (cold->srtt_us == 0)
-			cold->srtt_us = 1;
+		cold->rttvar_us = (3 * cold->rttvar_us + delta) / 4;
+		cold->srtt_us = (7 * cold->srtt_us + r) / 8;
+		cold->srtt_us += cold->srtt_us == 0;
 	}
-	c->rto_us = tcps_rto_from_rtt(c->t, cold);
+	uint32_t var = 4 * cold->rttvar_us;
+	uint32_t rto = cold->srtt_us + (var > RTT_GRANULARITY_US ? var : RTT_GRANULARITY_US);
+	rto = rto < t->rto_min_us ? t->rto_min_us : rto;
+	c->rto_us = rto > t->rto_max_us ? t->rto_max_us : rto;
 }
 
 /* Karn: a timed segment was sent once only. Where it was resent, the echoed timestamp says which copy arrived. */
@@ -51,7 +44,7 @@ void tcps_measure(struct tcps_conn *c, uint32_t ack, uint32_t ts_ecr)
 		rtt_sample(c, (t->now_ns - c->cold->rtt_start_ns) / 1000);
 	} else if ((c->flags & CF_TS) != 0 && ts_ecr != 0) {
 		uint32_t age_ms = tcps_ts_now(t, c->ts_offset) - ts_ecr;
-		if (age_ms < 60000)
+		if (age_ms < RTT_MAX_US / 1000)
 			rtt_sample(c, (uint64_t)age_ms * 1000);
 	}
 }
@@ -125,59 +118,66 @@ static void fin_acked(struct tcps_conn *c)
 	}
 }
 
-static void low_water(struct tcps_conn *c, bool was_over)
+/* The queue was, at its longest since the last ACK, above the high-water mark. */
+static __attribute__((noinline)) void low_water(struct tcps_conn *c)
 {
-	uint32_t high = c->t->cfg.send_high_water_bytes;
-	if (was_over)
-		c->flags |= CF_OVER_HIGH;
-	if ((c->flags & CF_OVER_HIGH) == 0 || c->snd_buf_bytes >= (high + 1) / 2)
+	if (c->snd_buf_bytes >= (c->t->cfg.send_high_water_bytes + 1) / 2)
 		return;
 	c->flags &= ~CF_OVER_HIGH;
 	if ((c->flags & (CF_OWNED | CF_FIN_QUEUED)) == CF_OWNED)
 		c->t->ops.on_writable(c->user);
 }
 
+/* What an ACK does in a state that is not the ordinary one: recovery, probing, closing, a queue above its mark. */
+static __attribute__((noinline)) void acked_slow(struct tcps_conn *c, uint32_t ack, uint32_t acked, bool fin)
+{
+	if (c->flags & CF_RECOVERY)
+		recovery_acked(c, ack, acked);
+	if ((c->flags & CF_PERSIST) != 0 && tcps_left(c) <= 0 && (fin || !tcps_fin_owed(c))) {
+		c->flags &= ~CF_PERSIST;
+		c->rexmt_deadline_ns = TCPS_NEVER;
+	}
+	if (fin)
+		fin_acked(c);
+	if ((c->flags & (CF_OVER_HIGH | CF_DEAD)) == CF_OVER_HIGH)
+		low_water(c);
+}
+
+#define ACKED_SLOW (CF_RECOVERY | CF_PERSIST | CF_OVER_HIGH)
+
 /* `ack` is beyond snd_una and not beyond snd_max. The connection may be dead afterwards. */
 void tcps_acked(struct tcps_conn *c, uint32_t ack, uint32_t ts_ecr)
 {
 	struct tcps *t = c->t;
-	uint32_t acked = ack - c->snd_una;
-	uint32_t flight = c->snd_max - c->snd_una;
+	uint32_t acked = ack - c->snd_una, flight = c->snd_max - c->snd_una;
 	uint32_t bytes = acked < c->snd_buf_bytes ? acked : c->snd_buf_bytes;
-	bool was_over = c->snd_buf_bytes > t->cfg.send_high_water_bytes;
+	if (c->snd_buf_bytes > t->cfg.send_high_water_bytes)
+		c->flags |= CF_OVER_HIGH;
 	tcps_measure(c, ack, ts_ecr);
 	if (bytes != 0)
 		tcps_send_acked(c, bytes);
-	if (c->flags & CF_DEAD)
-		return;
+	if (__builtin_expect((c->flags & CF_DEAD) != 0, 0))
+		return; /* release() aborted it */
 	c->snd_una = ack;
 	if (seq_lt(c->snd_nxt, ack)) {
 		c->snd_nxt = ack;
 		tcps_send_rewind(c);
 	}
 	c->cold->rexmt_count = 0;
-	if (c->flags & CF_RECOVERY) {
-		recovery_acked(c, ack, acked);
-	} else {
+	if ((c->flags & CF_RECOVERY) == 0) {
 		c->dup_acks = 0;
 		grow(c, acked, flight);
 	}
-	if ((c->flags & CF_PERSIST) != 0 && tcps_left(c) <= 0 && !(acked <= bytes && tcps_fin_owed(c))) {
-		c->flags &= ~CF_PERSIST;
-		c->rexmt_deadline_ns = TCPS_NEVER;
-	}
 	/* RFC 6298 5.2 and 5.3. Only new data does this: an ACK that moves nothing must not keep the timer from firing. */
 	if ((c->flags & CF_PERSIST) == 0) {
-		if (c->snd_una == c->snd_max)
+		if (ack == c->snd_max)
 			c->rexmt_deadline_ns = TCPS_NEVER;
 		else
 			tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
 	}
-	if (acked > bytes)
-		fin_acked(c);
-	if ((c->flags & CF_DEAD) == 0)
-		low_water(c, was_over);
-	if ((c->flags & CF_DEAD) == 0 && (tcps_left(c) > 0 || tcps_fin_owed(c) || (c->flags & CF_REXMT_HEAD) != 0))
+	if (__builtin_expect((c->flags & ACKED_SLOW) != 0 || acked > bytes, 0))
+		acked_slow(c, ack, acked, acked > bytes);
+	if (tcps_left(c) > 0 || (c->flags & (CF_FIN_QUEUED | CF_REXMT_HEAD)) != 0)
 		tcps_touch(c);
 }
 

@@ -9,12 +9,6 @@
  */
 #include "tcpstack/internal.h"
 
-void tcps_arm_rexmt(struct tcps_conn *c, uint64_t delay_ns)
-{
-	c->rexmt_deadline_ns = c->t->now_ns + delay_ns;
-	tcps_conn_rearm(c, c->rexmt_deadline_ns);
-}
-
 static inline uint16_t window_field(struct tcps_conn *c, uint8_t flags)
 {
 	uint32_t wnd = tcps_recv_window(c);
@@ -60,17 +54,35 @@ static __attribute__((noinline)) enum tcps_emit no_neighbour(struct tcps_conn *c
 	return EMIT_NO_NEIGHBOUR;
 }
 
-/* Builds and sends one segment: `len` bytes from `cur` on, which moves past them. No state but that of ACKs changes. */
-enum tcps_emit tcps_emit(struct tcps_conn *c, uint32_t seq, struct tcps_cursor *cur, uint32_t len, uint8_t flags)
+/* The payload of a segment: nearly always it lies in one slice. */
+static inline uint64_t copy_payload(const struct tcps *t, struct tcps_cursor *cur, uint8_t *to, uint32_t len)
+{
+	const struct tcps_slice *s = &t->slices[cur->idx];
+	if (__builtin_expect(s->len_bytes - cur->off < len || t->cfg.tx_tcp_cksum_offload, 0))
+		return tcps_send_copy(t, cur, to, len);
+	const uint8_t *from = s->data + cur->off;
+	cur->off += len;
+	return tcps_copy_sum(to, from, len);
+}
+
+static inline void put_timestamps(const struct tcps_conn *c, uint8_t *to)
+{
+	put_be32(to, TCP_OPT_TS_WORD);
+	put_be32(to + 4, tcps_ts_now(c->t, c->ts_offset));
+	put_be32(to + 8, c->ts_recent);
+}
+
+/*
+ * Builds and sends one segment: `len` bytes from `cur` on, which moves past them. No state but that of ACKs changes.
+ * `opts` are those of a SYN; other segments have the timestamps, if they were agreed on.
+ */
+static inline enum tcps_emit emit(struct tcps_conn *c, uint32_t seq, struct tcps_cursor *cur, uint32_t len, uint8_t flags,
+				  const uint8_t *opts, uint32_t opts_len)
 {
 	struct tcps *t = c->t;
 	const struct tcps_neigh *n = &t->neighs[c->neigh_idx];
 	if (__builtin_expect(n->state < NEIGH_PROBE, 0))
 		return no_neighbour(c);
-	uint8_t opts[40];
-	uint32_t opts_len = (c->flags & CF_TS) != 0 ? TCP_OPT_TS_LEN : 0;
-	if (__builtin_expect((flags & TCP_SYN) != 0, 0))
-		opts_len = syn_options(c, opts, flags);
 	uint32_t header_len = TCP_HLEN + opts_len;
 	size_t frame_len = TCP_OFFSET + header_len + len;
 	void *handle;
@@ -88,18 +100,14 @@ enum tcps_emit tcps_emit(struct tcps_conn *c, uint32_t seq, struct tcps_cursor *
 	put_raw32(tcp, c->ports_raw << 16 | c->ports_raw >> 16);
 	put_be32(tcp + 4, seq);
 	put_be32(tcp + 8, (flags & TCP_ACK) != 0 ? c->rcv_nxt : 0);
-	tcp[12] = (uint8_t)(header_len << 2);
-	tcp[13] = flags;
+	put_be16(tcp + 12, (uint16_t)(header_len << 10 | flags));
 	put_be16(tcp + 14, window_field(c, flags));
 	put_raw32(tcp + 16, 0);
-	if (__builtin_expect((flags & TCP_SYN) != 0, 0)) {
+	if (opts != NULL)
 		memcpy(tcp + TCP_HLEN, opts, opts_len);
-	} else if (opts_len != 0) {
-		put_be32(tcp + 20, TCP_OPT_TS_WORD);
-		put_be32(tcp + 24, tcps_ts_now(t, c->ts_offset));
-		put_be32(tcp + 28, c->ts_recent);
-	}
-	uint64_t payload_sum = len != 0 ? tcps_send_copy(t, cur, tcp + header_len, len) : 0;
+	else if (opts_len != 0)
+		put_timestamps(c, tcp + TCP_HLEN);
+	uint64_t payload_sum = len != 0 ? copy_payload(t, cur, tcp + header_len, len) : 0;
 	put_raw16(tcp + 16, tcp_cksum(c, tcp, header_len, len, payload_sum));
 
 	c->last_ack_sent = c->rcv_nxt;
@@ -109,8 +117,6 @@ enum tcps_emit tcps_emit(struct tcps_conn *c, uint32_t seq, struct tcps_cursor *
 	TCPS_COUNT(t, frames_out);
 	TCPS_COUNT(t, segments_out);
 	TCPS_COUNT_ADD(t, bytes_out, len);
-	if (flags & TCP_RST)
-		TCPS_COUNT(t, resets_out);
 	const struct tcps_tx_meta meta = {.ip_cksum = t->cfg.tx_ip_cksum_offload,
 					  .tcp_cksum = t->cfg.tx_tcp_cksum_offload,
 					  .l2_len = ETH_HLEN,
@@ -120,8 +126,22 @@ enum tcps_emit tcps_emit(struct tcps_conn *c, uint32_t seq, struct tcps_cursor *
 	return EMIT_SENT;
 }
 
+static inline uint32_t timestamps_len(const struct tcps_conn *c)
+{
+	return (c->flags & CF_TS) != 0 ? TCP_OPT_TS_LEN : 0;
+}
+
+enum tcps_emit tcps_emit(struct tcps_conn *c, uint32_t seq, struct tcps_cursor *cur, uint32_t len, uint8_t flags)
+{
+	uint8_t opts[40];
+	TCPS_COUNT_ADD(c->t, resets_out, (flags & TCP_RST) != 0);
+	if (flags & TCP_SYN)
+		return emit(c, seq, NULL, 0, flags, opts, syn_options(c, opts, flags));
+	return emit(c, seq, cur, len, flags, NULL, timestamps_len(c));
+}
+
 /* A segment could not go out: no frame, then the next flush tries again; no neighbour, then its answer or the timer does. */
-static void put_off(struct tcps_conn *c, enum tcps_emit why)
+static __attribute__((noinline)) void put_off(struct tcps_conn *c, enum tcps_emit why)
 {
 	if (why == EMIT_NO_FRAME)
 		tcps_touch(c);
@@ -129,7 +149,7 @@ static void put_off(struct tcps_conn *c, enum tcps_emit why)
 		tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
 }
 
-static void output_syn(struct tcps_conn *c)
+static __attribute__((noinline)) void output_syn(struct tcps_conn *c)
 {
 	struct tcps *t = c->t;
 	struct tcps_cold *cold = c->cold;
@@ -155,7 +175,7 @@ static void output_syn(struct tcps_conn *c)
 }
 
 /* Fast retransmit and partial ACKs: the segment at snd_una goes out again, snd_nxt stays. */
-static enum tcps_emit resend_head(struct tcps_conn *c)
+static __attribute__((noinline)) enum tcps_emit resend_head(struct tcps_conn *c)
 {
 	struct tcps_cold *cold = c->cold;
 	uint32_t outstanding = c->snd_max - c->snd_una;
@@ -191,7 +211,8 @@ static inline void sent_segment(struct tcps_conn *c, uint32_t len, bool fin)
 	}
 	c->snd_nxt += len + fin;
 	if (seq_gt(c->snd_nxt, c->snd_max)) {
-		c->cold->snd_wraps += c->snd_nxt < c->snd_max;
+		if (__builtin_expect(c->snd_nxt < c->snd_max, 0))
+			c->cold->snd_wraps++;
 		if ((c->flags & CF_TIMING) == 0 && seq == c->snd_max) {
 			c->flags |= CF_TIMING;
 			c->rtt_seq = seq;
@@ -236,7 +257,7 @@ static inline void restart_after_idle(struct tcps_conn *c)
 		c->cwnd_bytes = initial;
 }
 
-static enum tcps_emit send_stream(struct tcps_conn *c, bool *sent_any)
+static inline enum tcps_emit send_stream(struct tcps_conn *c, bool *sent_any)
 {
 	restart_after_idle(c);
 	for (;;) {
@@ -256,7 +277,7 @@ static enum tcps_emit send_stream(struct tcps_conn *c, bool *sent_any)
 		if (c->dup_acks > 0 && c->snd_nxt == c->snd_max && (c->flags & CF_RECOVERY) == 0)
 			TCPS_COUNT(c->t, limited_transmits);
 		struct tcps_cursor cur = {c->cur_idx, c->cur_off};
-		enum tcps_emit sent = tcps_emit(c, c->snd_nxt, &cur, len, flags);
+		enum tcps_emit sent = emit(c, c->snd_nxt, &cur, len, flags, NULL, timestamps_len(c));
 		if (sent != EMIT_SENT)
 			return sent;
 		*sent_any = true;
@@ -297,10 +318,9 @@ static void output_ack(struct tcps_conn *c)
 
 void tcps_output(struct tcps_conn *c)
 {
-	if (c->flags & CF_DEAD)
-		return;
 	if (__builtin_expect(c->state < TCPS_ESTABLISHED, 0)) {
-		output_syn(c);
+		if (c->state != TCPS_CLOSED)
+			output_syn(c);
 		return;
 	}
 	tcps_send_sync(c);
@@ -331,11 +351,11 @@ void tcps_flush(struct tcps *t, uint64_t now_ns)
 	t->now_ns = now_ns;
 	t->tx_starved = false;
 	/* As many as there are now: one that touches itself again waits for the next flush. */
-	for (uint32_t n = t->touched_count; n > 0 && t->touched_head_idx != TCPS_NIL && !t->tx_starved; n--) {
+	for (uint32_t n = t->touched_count; n > 0 && t->touched_count > 0 && !t->tx_starved; n--) {
 		struct tcps_conn *c = &t->conns[t->touched_head_idx];
 		bool was_busy = tcps_conn_enter(c);
 		tcps_untouch(c);
-		if (c->flags & CF_RESUME) {
+		if (__builtin_expect((c->flags & CF_RESUME) != 0, 0)) {
 			c->flags &= ~CF_RESUME;
 			tcps_resume(c);
 		}

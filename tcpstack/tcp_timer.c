@@ -8,16 +8,10 @@
  */
 #include "tcpstack/internal.h"
 
-#define KEEPALIVE_INTERVAL_NS	 75000000000ull
-#define KEEPALIVE_FIN_WAIT_2_NS	 60000000000ull
+#define KEEPALIVE_INTERVAL_NS    75000000000ull
+#define KEEPALIVE_FIN_WAIT_2_NS  60000000000ull
 #define KEEPALIVE_UNANSWERED_MAX 9u
-#define BACKOFF_SHIFT_MAX	 20u
-
-void tcps_conn_rearm(struct tcps_conn *c, uint64_t deadline_ns)
-{
-	if (!tcps_timer_armed(&c->timer) || tcps_wheel_tick_of(deadline_ns) < c->timer.at_tick)
-		tcps_wheel_set(&c->t->wheel, &c->timer, deadline_ns);
-}
+#define BACKOFF_SHIFT_MAX        20u
 
 static uint64_t keepalive_idle_ns(const struct tcps_conn *c)
 {

@@ -30,26 +30,26 @@ struct tcps_config {
 	uint8_t mac[6];
 	uint8_t ipv4[4];
 	uint8_t ipv4_prefix_len;
-	uint8_t ipv4_gateway[4]; /* all zero: no gateway */
-	uint16_t mtu;		 /* IP packet size: 1500 */
-	bool tx_ip_cksum_offload; /* the port fills the IPv4 header checksum */
+	uint8_t ipv4_gateway[4];   /* all zero: no gateway */
+	uint16_t mtu;              /* IP packet size: 1500 */
+	bool tx_ip_cksum_offload;  /* the port fills the IPv4 header checksum */
 	bool tx_tcp_cksum_offload; /* the port fills the TCP checksum; the stack then writes the pseudo-header sum */
 
-	uint32_t conns_max;	  /* established and closing connections */
-	uint32_t half_open_max;	  /* SYN cache entries */
-	uint32_t time_wait_max;	  /* TIME_WAIT records */
+	uint32_t conns_max;     /* established and closing connections */
+	uint32_t half_open_max; /* SYN cache entries */
+	uint32_t time_wait_max; /* TIME_WAIT records */
 	uint32_t listeners_max;
 	uint32_t neighbours_max;
-	uint32_t blocks_max;	  /* TCPS_BLOCK_BYTES blocks for unsent, unacknowledged, held and out-of-order bytes */
+	uint32_t blocks_max; /* TCPS_BLOCK_BYTES blocks for unsent, unacknowledged, held and out-of-order bytes */
 
 	uint32_t send_high_water_bytes; /* tcps_unsent() above this: tcps_writable() is false until it fell below half */
-	uint32_t recv_window_bytes;	/* byte budget of the receive window of one connection */
+	uint32_t recv_window_bytes;     /* byte budget of the receive window of one connection */
 
 	uint64_t rto_min_ns, rto_max_ns; /* RFC 6298 bounds; 200 ms, 60 s */
-	uint64_t msl_ns;		 /* TIME_WAIT lasts 2 MSL */
-	uint64_t delayed_ack_ns;	 /* 40 ms; stands aside when data goes the other way */
-	uint64_t keepalive_ns;		 /* 0: off */
-	uint32_t retransmits_max;	 /* then the connection is reported TCPS_CLOSED_TIMEOUT */
+	uint64_t msl_ns;                 /* TIME_WAIT lasts 2 MSL */
+	uint64_t delayed_ack_ns;         /* 40 ms; stands aside when data goes the other way */
+	uint64_t keepalive_ns;           /* 0: off */
+	uint32_t retransmits_max;        /* then the connection is reported TCPS_CLOSED_TIMEOUT */
 
 	uint8_t secret[16]; /* siphash key for the connection table and RFC 6528 initial sequence numbers */
 };
@@ -57,12 +57,12 @@ struct tcps_config {
 #define TCPS_BLOCK_BYTES 2048u
 
 enum tcps_reason {
-	TCPS_CLOSED_NORMALLY,	/* both FINs seen and acknowledged */
-	TCPS_CLOSED_RESET,	/* RST from the peer */
-	TCPS_CLOSED_TIMEOUT,	/* retransmission, keepalive or handshake gave up */
-	TCPS_CLOSED_ABORTED,	/* tcps_abort() by the owner */
-	TCPS_CLOSED_REFUSED,	/* an active open was answered by RST */
-	TCPS_CLOSED_NO_BUFFERS	/* a pool ran dry where nothing else could be done */
+	TCPS_CLOSED_NORMALLY,  /* both FINs seen and acknowledged */
+	TCPS_CLOSED_RESET,     /* RST from the peer */
+	TCPS_CLOSED_TIMEOUT,   /* retransmission, keepalive or handshake gave up */
+	TCPS_CLOSED_ABORTED,   /* tcps_abort() by the owner */
+	TCPS_CLOSED_REFUSED,   /* an active open was answered by RST */
+	TCPS_CLOSED_NO_BUFFERS /* a pool ran dry where nothing else could be done */
 };
 
 /* Bits of the `rx_flags` argument of tcps_input(): what the port has verified already. */
@@ -71,8 +71,8 @@ enum tcps_reason {
 
 /* What the port is asked to do with an outgoing frame. */
 struct tcps_tx_meta {
-	bool ip_cksum;	  /* fill the IPv4 header checksum */
-	bool tcp_cksum;	  /* fill the TCP checksum */
+	bool ip_cksum;  /* fill the IPv4 header checksum */
+	bool tcp_cksum; /* fill the TCP checksum */
 	uint8_t l2_len, l3_len, l4_len;
 };
 
@@ -95,7 +95,7 @@ struct tcps_ops {
 	 * blocks), no further on_data() comes for this connection and its window closes until tcps_resume().
 	 */
 	size_t (*on_data)(void *user, const uint8_t *data, size_t len);
-	void (*on_eof)(void *user);	 /* the peer's FIN, after all data was consumed */
+	void (*on_eof)(void *user);      /* the peer's FIN, after all data was consumed */
 	void (*on_writable)(void *user); /* unsent bytes fell below half of the high-water mark after having passed it */
 	void (*on_closed)(void *user, enum tcps_reason reason); /* last call for this connection */
 	/* A reference given by tcps_send_ref() is not needed any more (acknowledged, or connection gone). */

@@ -15,7 +15,7 @@
 #define TCPS_WHEEL_LEVELS     4u
 #define TCPS_WHEEL_SLOTS      256u
 #define TCPS_WHEEL_TICK_SHIFT 17u
-#define TCPS_NEVER	      UINT64_MAX
+#define TCPS_NEVER            UINT64_MAX
 
 struct tcps_timer {
 	struct tcps_timer *next;

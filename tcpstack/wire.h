@@ -13,18 +13,18 @@
 #include <stdint.h>
 #include <string.h>
 
-#define ETH_HLEN	   14u
-#define ETH_TYPE_IPV4	   0x0800u
-#define ETH_TYPE_ARP	   0x0806u
-#define ARP_LEN		   28u
-#define IPV4_HLEN	   20u
-#define IPV4_FLAG_DF	   0x4000u
+#define ETH_HLEN           14u
+#define ETH_TYPE_IPV4      0x0800u
+#define ETH_TYPE_ARP       0x0806u
+#define ARP_LEN            28u
+#define IPV4_HLEN          20u
+#define IPV4_FLAG_DF       0x4000u
 #define IPV4_FRAGMENT_MASK 0x3fffu /* more-fragments flag and offset */
 #define IPPROTO_ICMP_NUM   1u
-#define IPPROTO_TCP_NUM	   6u
-#define IPV4_TTL	   64u
-#define TCP_HLEN	   20u
-#define TCP_OFFSET	   (ETH_HLEN + IPV4_HLEN)
+#define IPPROTO_TCP_NUM    6u
+#define IPV4_TTL           64u
+#define TCP_HLEN           20u
+#define TCP_OFFSET         (ETH_HLEN + IPV4_HLEN)
 
 #define TCP_FIN 0x01u
 #define TCP_SYN 0x02u
@@ -33,16 +33,16 @@
 #define TCP_ACK 0x10u
 #define TCP_URG 0x20u
 
-#define TCP_OPT_END	   0u
-#define TCP_OPT_NOP	   1u
-#define TCP_OPT_MSS	   2u
-#define TCP_OPT_WSCALE	   3u
+#define TCP_OPT_END        0u
+#define TCP_OPT_NOP        1u
+#define TCP_OPT_MSS        2u
+#define TCP_OPT_WSCALE     3u
 #define TCP_OPT_TIMESTAMPS 8u
-#define TCP_OPT_TS_LEN	   12u	       /* as sent: NOP NOP TS */
-#define TCP_OPT_TS_WORD	   0x0101080au /* those first four bytes */
+#define TCP_OPT_TS_LEN     12u         /* as sent: NOP NOP TS */
+#define TCP_OPT_TS_WORD    0x0101080au /* those first four bytes */
 
 #define TCP_MSS_DEFAULT 536u /* RFC 9293 3.7.1: no MSS option in the SYN */
-#define TCP_WSCALE_MAX	14u  /* RFC 7323 2.3 */
+#define TCP_WSCALE_MAX  14u  /* RFC 7323 2.3 */
 
 static inline uint16_t get_be16(const uint8_t *p)
 {

@@ -19,8 +19,8 @@ struct flight {
 
 struct wire {
 	struct net_params p;
-	uint64_t last_at_ns;	/* arrival of the frame before: order is kept */
-	uint64_t line_free_ns;	/* when the last frame has left a line of limited rate */
+	uint64_t last_at_ns;   /* arrival of the frame before: order is kept */
+	uint64_t line_free_ns; /* when the last frame has left a line of limited rate */
 	uint64_t blackhole_until_ns;
 	uint32_t in_flight;
 };

@@ -12,18 +12,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define NET_SIDES	  2u
-#define NET_FRAME_MAX	  9216u
-#define NET_PER		  10000u /* chances are so many in 10,000 */
-#define NET_NEVER	  UINT64_MAX
+#define NET_SIDES     2u
+#define NET_FRAME_MAX 9216u
+#define NET_PER       10000u /* chances are so many in 10,000 */
+#define NET_NEVER     UINT64_MAX
 
 /* One direction of the wire. */
 struct net_params {
 	uint32_t drop, duplicate, reorder, corrupt;
 	uint64_t delay_min_ns, delay_max_ns; /* drawn for each frame; order is kept all the same ... */
-	uint64_t reorder_extra_ns;	     /* ... but for frames that `reorder` holds back by up to this much */
-	uint64_t bytes_per_second;	     /* 0: no limit */
-	uint32_t queue_max;		     /* frames in flight in this direction; 0: no limit */
+	uint64_t reorder_extra_ns;           /* ... but for frames that `reorder` holds back by up to this much */
+	uint64_t bytes_per_second;           /* 0: no limit */
+	uint32_t queue_max;                  /* frames in flight in this direction; 0: no limit */
 };
 
 struct net_stats {

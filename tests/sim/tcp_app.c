@@ -168,7 +168,8 @@ uint64_t app_act(struct app *a, uint64_t now_ns)
 
 void app_connect(struct app *a, uint16_t local_port, uint16_t port, uint64_t now_ns)
 {
-	const struct tcps_endpoint peer = {.addr = {.family = 4, .bytes = {198, 18, 0, (uint8_t)(!a->host->side + 1)}}, .port = port};
+	const struct tcps_endpoint peer = {.addr = {.family = 4, .bytes = {198, 18, 0, (uint8_t)(!a->host->side + 1)}},
+					   .port = port};
 	a->conn = tcps_connect(a->host->t, &peer, local_port, a, now_ns);
 	if (a->conn == NULL)
 		a->broken = "tcps_connect() failed";

@@ -22,11 +22,11 @@ struct app {
 	bool server;
 
 	uint64_t send_total, sent, received;
-	uint64_t chunk;		/* ping-pong: bytes a turn */
-	uint32_t stall_chance;	/* of NET_PER: a call of on_data() stops reading */
+	uint64_t chunk;        /* ping-pong: bytes a turn */
+	uint32_t stall_chance; /* of NET_PER: a call of on_data() stops reading */
 	uint64_t stall_max_ns;
-	bool shut_after_eof;	/* waits for the other end's FIN before its own */
-	uint64_t abort_at_ns;	/* 0: never */
+	bool shut_after_eof;    /* waits for the other end's FIN before its own */
+	uint64_t abort_at_ns;   /* 0: never */
 	bool abort_in_callback; /* ... and then from inside on_data() */
 	uint64_t next_act_ns, resume_at_ns;
 

@@ -13,8 +13,8 @@
 #include <string.h>
 
 #define PAYLOAD_BYTES 100u
-#define PAIRS	      1000u
-#define STEP_NS	      20000u
+#define PAIRS         1000u
+#define STEP_NS       20000u
 
 struct end {
 	struct tcps *t;

@@ -18,7 +18,7 @@ struct host {
 	unsigned side;
 	uint64_t now_ns;
 	uint64_t starved_until_ns; /* no transmit frame until then */
-	uint32_t starve_chance;	   /* of NET_PER: a single attempt fails */
+	uint32_t starve_chance;    /* of NET_PER: a single attempt fails */
 	bool strip_timestamps, strip_wscale, strip_mss;
 	bool frame_out; /* a frame was allocated and not sent yet */
 	uint64_t frames_refused;

@@ -16,12 +16,12 @@
 #include <string.h>
 #include <time.h>
 
-#define PAIRS_MAX	 4u
-#define CLIENT_PORT	 2000u
-#define SERVER_PORT	 5672u
-#define BOUND_NS	 (3600ull * 1000000000ull) /* virtual: what has not ended by then has stalled */
-#define STEPS_MAX	 3000000u
-#define MS		 1000000ull
+#define PAIRS_MAX   4u
+#define CLIENT_PORT 2000u
+#define SERVER_PORT 5672u
+#define BOUND_NS    (3600ull * 1000000000ull) /* virtual: what has not ended by then has stalled */
+#define STEPS_MAX   3000000u
+#define MS          1000000ull
 
 struct world {
 	struct net *net;
@@ -96,7 +96,12 @@ static void set_up_pair(struct world *w, unsigned i)
 	struct app *c = &w->clients[i], *s = &w->servers[i];
 	enum app_style style = (enum app_style)net_below(n, APP_STYLES);
 	*c = (struct app){.host = &w->hosts[0], .net = n, .peer = s, .id = 2 * i, .style = style, .refs_out = &w->refs_out};
-	*s = (struct app){.host = &w->hosts[1], .net = n, .peer = c, .id = 2 * i + 1, .style = style, .server = true,
+	*s = (struct app){.host = &w->hosts[1],
+			  .net = n,
+			  .peer = c,
+			  .id = 2 * i + 1,
+			  .style = style,
+			  .server = true,
 			  .refs_out = &w->refs_out};
 	uint64_t most = style == APP_SMALL ? 3000 : net_chance(n, 2000) ? 3000000 : 200000;
 	c->send_total = 1 + net_below(n, most);
@@ -267,9 +272,10 @@ static void trace_frame(const struct world *w, unsigned side, const uint8_t *fra
 	const uint8_t *tcp = frame + TCP_OFFSET;
 	uint32_t header_len = (tcp[12] >> 4) * 4u;
 	printf("# %.6f to %u port %u>%u seq %" PRIu32 " ack %" PRIu32 " len %u wnd %u%s%s%s%s\n",
-	       (double)(w->now_ns - w->start_ns) / 1e9, side, get_be16(tcp), get_be16(tcp + 2), get_be32(tcp + 4), get_be32(tcp + 8),
-	       get_be16(frame + 16) - IPV4_HLEN - header_len, get_be16(tcp + 14), tcp[13] & TCP_SYN ? " SYN" : "",
-	       tcp[13] & TCP_FIN ? " FIN" : "", tcp[13] & TCP_RST ? " RST" : "", tcp[13] & TCP_ACK ? "" : " noack");
+	       (double)(w->now_ns - w->start_ns) / 1e9, side, get_be16(tcp), get_be16(tcp + 2), get_be32(tcp + 4),
+	       get_be32(tcp + 8), get_be16(frame + 16) - IPV4_HLEN - header_len, get_be16(tcp + 14),
+	       tcp[13] & TCP_SYN ? " SYN" : "", tcp[13] & TCP_FIN ? " FIN" : "", tcp[13] & TCP_RST ? " RST" : "",
+	       tcp[13] & TCP_ACK ? "" : " noack");
 }
 
 /* Up to 32 frames, as a worker takes them from its port. */
@@ -348,8 +354,8 @@ static bool judge_pair(struct world *w, unsigned i)
 		return true;
 	if (c->reason != TCPS_CLOSED_NORMALLY || s->reason != TCPS_CLOSED_NORMALLY) {
 		char what[128];
-		snprintf(what, sizeof(what), "pair %u ended otherwise than by FIN: client %s, server %s", i, tcps_reason_text(c->reason),
-			 tcps_reason_text(s->reason));
+		snprintf(what, sizeof(what), "pair %u ended otherwise than by FIN: client %s, server %s", i,
+			 tcps_reason_text(c->reason), tcps_reason_text(s->reason));
 		return fail(w, what, 0);
 	}
 	if (c->received != s->send_total || s->received != c->send_total || !c->eof || !s->eof)
@@ -400,7 +406,8 @@ static bool run_seed(uint64_t seed)
 
 static void print_totals(void)
 {
-	printf("# %" PRIu64 " steps, %" PRIu64 " bytes delivered, %.0f s of virtual time\n", total_steps, total_bytes, total_virtual_s);
+	printf("# %" PRIu64 " steps, %" PRIu64 " bytes delivered, %.0f s of virtual time\n", total_steps, total_bytes,
+	       total_virtual_s);
 	for (unsigned k = 0; k < TCPS_CNT_COUNT; k++) {
 		if (totals[k] != 0)
 			printf("#   %-24s %" PRIu64 "\n", tcps_counter_name(k), totals[k]);

@@ -1,11 +1,13 @@
 /*
- * tcp_input.c - arriving segments: validation, look-up, and the fast path of a segment that is next in order.
+ * input.c - arriving frames: validation of Ethernet, IPv4 and TCP, look-up, and the fast path of a segment next in order.
  *
  * Owns: nothing of its own; it moves rcv_nxt and snd_una of the connection that it finds.
- * Core: the worker that owns the stack.
- * Spec: RFC 9293 3.1, 3.10.7.1, 3.10.7.2; the fast path is the header prediction of RFC 7323 appendix D.
+ * Core: the worker that owns the stack. What an ordinary segment needs is in this file, so that the compiler sees it whole.
+ * Spec: RFC 791, RFC 9293 3.1, 3.10.7.1, 3.10.7.2; the fast path is the header prediction of RFC 7323 appendix D.
  */
 #include "tcpstack/internal.h"
+
+#include <assert.h>
 
 #define FLAGS_KNOWN (TCP_FIN | TCP_SYN | TCP_RST | TCP_PSH | TCP_ACK | TCP_URG)
 
@@ -54,6 +56,28 @@ static __attribute__((noinline)) void stray(struct tcps *t, struct tcps_seg *s)
 	tcps_reset_reply(t, s);
 }
 
+/* The payload of the fast path: nothing is held, nothing queued, the reader has not stopped. */
+static inline void lend_in_order(struct tcps_conn *c, const uint8_t *data, uint32_t len)
+{
+	struct tcps *t = c->t;
+	c->flags |= CF_IN_DATA;
+	size_t n = t->ops.on_data(c->user, data, len);
+	c->flags &= ~CF_IN_DATA;
+	assert(n <= len);
+	if (__builtin_expect(n < len || (c->flags & CF_DEAD) != 0, 0)) {
+		tcps_recv_short(c, data, len, (uint32_t)n);
+		return;
+	}
+	uint32_t before = c->rcv_nxt;
+	c->rcv_nxt += len;
+	c->rx_head_seq = c->rcv_nxt;
+	if (__builtin_expect(c->rcv_nxt < before, 0))
+		c->cold->rcv_wraps++;
+	TCPS_COUNT_ADD(t, bytes_in, len);
+	c->ack_segments = (uint8_t)(c->ack_segments + (c->ack_segments < UINT8_MAX));
+	tcps_touch(c);
+}
+
 /*
  * RFC 7323 appendix D: what is next in order, with nothing special about it. False: the general path has to look, and
  * nothing has changed.
@@ -88,7 +112,7 @@ static inline bool fast_path(struct tcps_conn *c, const uint8_t *tcp, uint32_t h
 	if (acked != 0)
 		tcps_acked(c, ack, ts_ecr);
 	if (len != 0 && (c->flags & CF_DEAD) == 0)
-		tcps_recv_data(c, seq, tcp + header_len, len);
+		lend_in_order(c, tcp + header_len, len);
 	TCPS_COUNT(t, fast_path_in);
 	tcps_conn_leave(c, false);
 	return true;
@@ -127,7 +151,8 @@ static inline bool cksum_good(const struct tcps *t, const uint8_t *ip, const uin
 	return tcps_sum_fold64(tcps_sum_words(pseudo, tcp, len)) == 0xffff;
 }
 
-void tcps_tcp_input(struct tcps *t, const uint8_t *frame, const uint8_t *ip, const uint8_t *tcp, uint32_t len, uint32_t rx_flags)
+static inline void tcp_input(struct tcps *t, const uint8_t *frame, const uint8_t *ip, const uint8_t *tcp, uint32_t len,
+			     uint32_t rx_flags)
 {
 	if (len < TCP_HLEN) {
 		TCPS_COUNT(t, drop_short_tcp);
@@ -146,4 +171,68 @@ void tcps_tcp_input(struct tcps *t, const uint8_t *frame, const uint8_t *ip, con
 	struct tcps_conn *c = tcps_conn_find(t, get_raw32(ip + 12), get_raw32(tcp));
 	if (__builtin_expect(c == NULL, 0) || !fast_path(c, tcp, header_len, len - header_len))
 		slow_path(t, c, frame, ip, tcp, header_len, len - header_len);
+}
+
+static inline bool header_cksum_good(const uint8_t *ip, uint32_t header_len)
+{
+	uint64_t sum = header_len == IPV4_HLEN ? tcps_sum20(0, ip) : tcps_sum_words(0, ip, header_len);
+	return tcps_sum_fold64(sum) == 0xffff;
+}
+
+static inline void ipv4_input(struct tcps *t, const uint8_t *frame, size_t len, uint32_t rx_flags)
+{
+	const uint8_t *ip = frame + ETH_HLEN;
+	if (len < ETH_HLEN + IPV4_HLEN) {
+		TCPS_COUNT(t, drop_short);
+		return;
+	}
+	uint32_t header_len = (ip[0] & 0xfu) * 4u;
+	uint32_t total = get_be16(ip + 2);
+	if (ip[0] >> 4 != 4 || header_len < IPV4_HLEN || total < header_len || total > len - ETH_HLEN) {
+		TCPS_COUNT(t, drop_bad_ip_header);
+		return;
+	}
+	if ((rx_flags & TCPS_RX_IP_CKSUM_GOOD) == 0 && !header_cksum_good(ip, header_len)) {
+		TCPS_COUNT(t, drop_bad_ip_cksum);
+		return;
+	}
+	if (get_raw32(ip + 16) != t->addr_raw) {
+		TCPS_COUNT(t, drop_not_for_us);
+		return;
+	}
+	if ((get_be16(ip + 6) & IPV4_FRAGMENT_MASK) != 0) {
+		TCPS_COUNT(t, drop_fragment);
+		return;
+	}
+	if (__builtin_expect(ip[9] == IPPROTO_TCP_NUM, 1))
+		tcp_input(t, frame, ip, ip + header_len, total - header_len, rx_flags);
+	else
+		tcps_ipv4_other(t, frame, ip, header_len, total);
+}
+
+static __attribute__((noinline)) void other_frame(struct tcps *t, const uint8_t *frame, size_t len, uint16_t type)
+{
+	static const uint8_t broadcast[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+	bool for_us = memcmp(frame, t->cfg.mac, 6) == 0 || memcmp(frame, broadcast, 6) == 0;
+	if (type == ETH_TYPE_ARP && for_us)
+		tcps_arp_input(t, frame, len);
+	else if (type == ETH_TYPE_IPV4 || type == ETH_TYPE_ARP)
+		TCPS_COUNT(t, drop_not_for_us);
+	else
+		TCPS_COUNT(t, drop_ethertype);
+}
+
+void tcps_input(struct tcps *t, const uint8_t *frame, size_t len, uint32_t rx_flags, uint64_t now_ns)
+{
+	t->now_ns = now_ns;
+	TCPS_COUNT(t, frames_in);
+	if (len < ETH_HLEN) {
+		TCPS_COUNT(t, drop_short);
+		return;
+	}
+	uint16_t type = get_be16(frame + 12);
+	if (__builtin_expect(type == ETH_TYPE_IPV4 && memcmp(frame, t->cfg.mac, 6) == 0, 1))
+		ipv4_input(t, frame, len, rx_flags);
+	else
+		other_frame(t, frame, len, type);
 }
