@@ -5,6 +5,7 @@ name, completion that completes, and uninstall that takes away what install brou
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -68,9 +69,12 @@ def units():
         assert "@" not in re.sub(r"@system-service", "", text), "an unfilled place in the unit"
         program = re.search(r"^ExecStart=(\S+)", text, re.M).group(1)
         assert (stage / program.lstrip("/")).exists(), program
+    if not shutil.which("systemd-analyze"):
+        raise tap.Skip("no systemd on this host")
     done = subprocess.run(["systemd-analyze", "verify", f"--root={stage}", "tickwire-dataplane.service", "tickwire-control.service"],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    ours = [line for line in done.stdout.splitlines() if "tickwire" in line]
+    # The staging folder is a root without systemd's own units.
+    ours = [line for line in done.stdout.splitlines() if "tickwire" in line and "sysinit.target not found" not in line]
     equal(ours, [], "what systemd-analyze says")
 
 

@@ -1,0 +1,126 @@
+#!/usr/bin/python3
+"""The dataplane's promises seen from outside: no allocation on the worker after start, wrong options refused with a sentence and
+the right status, and what idle connections cost."""
+
+import os
+import pathlib
+import stat
+import struct
+import subprocess
+import sys
+import tempfile
+
+import tap
+import wire
+from labs import ROOT, Lab
+from tap import equal, test, until
+
+BUILD = pathlib.Path(os.environ.get("TICKWIRE_BUILD", ROOT / "build"))
+PROGRAM = BUILD / "bin" / "tickwire-dataplane"
+COUNTER = BUILD / "interop" / "malloc_count.so"
+IDLE_CONNECTIONS = 200
+IDLE_BOUND_BYTES = 32768
+
+
+def counted_programs(folder, counts):
+    """A folder of the programs in which the dataplane runs under the allocation counter."""
+    for program in (BUILD / "bin").iterdir():
+        if program.name != PROGRAM.name:
+            os.symlink(program, folder / program.name)
+    wrapper = folder / PROGRAM.name
+    wrapper.write_text(f'#!/bin/sh\nLD_PRELOAD={COUNTER} MALLOC_COUNT_FILE={counts} exec {PROGRAM} "$@"\n')
+    wrapper.chmod(wrapper.stat().st_mode | stat.S_IXUSR)
+
+
+def worker_counts(pid, counts):
+    """(allocations, frees) of the worker's thread; None while the file names no thread at all."""
+    workers = [
+        int(thread.name) for thread in pathlib.Path(f"/proc/{pid}/task").iterdir() if (thread / "comm").read_text().startswith("dp-worker-")
+    ]
+    equal(len(workers), 1, "threads called dp-worker-")
+    slots = {tid: (allocs, frees) for tid, allocs, frees, _ in struct.iter_unpack("<QQQQ", counts.read_bytes()) if tid}
+    assert pid in slots and slots[pid][0] > 0, f"the counter saw nothing of the main thread: {slots}"
+    return slots.get(workers[0], (0, 0))
+
+
+def work(client, ticks, word):
+    """Ticks and declarations: whatever the worker does for them."""
+    queue = client.declare("", 4)[0]
+    client.call(1, 50, 20, b"\0\0" + wire.shortstr(queue) + wire.shortstr("amq.topic") + wire.shortstr(word + ".*.#") + b"\0" + wire.table(), 21)
+    client.call(1, 60, 20, wire.basic_consume(queue, "", 2), 21)
+    for number in range(ticks):
+        client.publish("amq.topic", f"{word}.b.{number % 7}", b"x" * (1 + number * 37 % 5000))
+        client.expect(60, 60, 1)
+        client.read_content()
+
+
+@test("the worker neither allocates nor frees after its start, under connections, declarations and ticks", seconds=90)
+def no_allocation():
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        counts = folder / "counts"
+        counted_programs(folder, counts)
+        os.environ["TICKWIRE_BIN"] = name
+        try:
+            with Lab("malloc") as it:
+                pid = it.pid("dataplane")
+                with it.inside():
+                    client = wire.Wire().login().open()
+                before = worker_counts(pid, counts)
+                work(client, 300, "first")
+                with it.inside():
+                    second = wire.Wire().login().open()
+                work(second, 50, "second")
+                second.close()
+                client.close()
+                after = worker_counts(pid, counts)
+                equal(after, before, "allocations and frees of the worker")
+        finally:
+            del os.environ["TICKWIRE_BIN"]
+
+
+WRONG = [
+    (["--", "--no-such-option"], 64, "no-such-option"),
+    (["--", "--ip", "198.18.0.2"], 64, "/"),
+    (["--", "--ip", "300.1.1.1/24"], 64, "300.1.1.1"),
+    (["--", "--ip", "198.18.0.2/24", "--amqp-port", "0"], 64, "amqp-port"),
+    (["--", "--ip", "198.18.0.2/24", "--idle", "sometimes"], 64, "idle"),
+    (["--", "--ip", "198.18.0.2/24", "--config", "/no/such/file"], 78, "/no/such/file"),
+    (["--", "--ip", "198.18.0.2/24", "--workers", "2"], 78, "worker"),
+    (["--no-huge", "-m", "256", "--no-pci", "--lcores", "0,1", "--", "--ip", "198.18.0.2/24", "--socket", "/tmp/tickwire-none.sock"], 78, "port"),
+]
+
+
+@test("a wrong option is refused with a sentence that names it, and 64 or 78", seconds=90)
+def options():
+    for arguments, status, word in WRONG:
+        done = subprocess.run([str(PROGRAM), *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              timeout=30)
+        equal(done.returncode, status, f"exit status of {' '.join(arguments)}: {done.stderr}")
+        assert word in done.stderr, f"{' '.join(arguments)}: {done.stderr!r} does not say {word!r}"
+
+
+def pools(it):
+    return {name: pool["used"] for name, pool in it.json("status")["dataplane"]["pools"].items()}
+
+
+@test("an idle connection with a channel costs at most 32 KiB: its fixed part by the libraries' sizes, the rest measured", seconds=90)
+def idle_cost():
+    fixed_text = subprocess.run([str(BUILD / "bench" / "idle_memory")], stdout=subprocess.PIPE, text=True, check=True).stdout
+    fixed = int(fixed_text.split("fixed part ")[1].split()[0])
+    with Lab("idle", "--", "--connections", "512", "--channels", "1024") as it:
+        before = pools(it)
+        with it.inside():
+            clients = [wire.Wire().login().open() for _ in range(IDLE_CONNECTIONS)]
+        until(lambda: pools(it)["conns"] == before["conns"] + IDLE_CONNECTIONS and pools(it)["tcp_blocks"] == 0, "idle connections")
+        after = pools(it)
+        held = (after["message_bytes"] - before["message_bytes"]) / IDLE_CONNECTIONS
+        print(f"# idle connection: {fixed} bytes fixed, {held:.0f} bytes of the pool: {fixed + held:.0f}")
+        assert fixed + held <= IDLE_BOUND_BYTES
+        for client in clients:
+            client.close()
+        until(lambda: pools(it)["conns"] == before["conns"] and pools(it)["message_bytes"] == before["message_bytes"], "the baseline")
+
+
+if __name__ == "__main__":
+    sys.exit(tap.main(needs_broker=False))
