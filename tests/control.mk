@@ -7,3 +7,7 @@ $(eval $(call unit,test_ctl_rib,$(CTL_RIB_TEST_OBJS),$(HS_RT_LIBS)))
 $(eval $(call unit,test_ctl_sync,$(CTL_RIB_TEST_OBJS),$(HS_RT_LIBS)))
 $(eval $(call unit,test_ctl_store,$(CTL_STORE_OBJS) $(CTL_SHM_OBJS) $(call objs,control,arena map log),-llmdb))
 $(eval $(call unit,test_ctl_tickctl,$(call objs,control,tickctl_table tickctl_show tickctl_client),-ljansson -lm))
+
+# The processes themselves, with a dataplane that the test plays.
+$(eval $(call unit,test_ctl_process,$(call objs,tests/unit,ctl_fake_dataplane) $(call objs,dataplane,shm) $(CTL_SHM_OBJS) $(MATCHER_RT_OBJS),-ljansson $(HS_RT_LIBS)))
+$(BUILD)/unit/test_ctl_process: | $(BUILD)/bin/tickwire-control $(BUILD)/bin/tickctl
