@@ -199,7 +199,13 @@ static void a_method_frame_without_a_method_is_answered_with_501(void **state)
 
 static void a_name_that_is_not_utf8_is_answered_with_501(void **state)
 {
-	static const char *const names[] = {"\xff", "caf\xe9", "12345678\xc0\xaf", "\xed\xa0\x80", "abcdefg\xf5"};
+	static const char *const names[] = {"\xff",
+					    "caf\xe9",
+					    "12345678\xc0\xaf",
+					    "\xed\xa0\x80",
+					    "abcdefg\xf5",
+					    "abc\xff"
+					    "efghij"};
 	struct kit *k = *state;
 	struct kit_bytes bytes = {0};
 
