@@ -12,3 +12,6 @@ $(BUILD)/bin/tcp_cost: $(call objs,tests/sim,tcp_cost tcp_host net) $(TCPSTACK_O
 	@mkdir -p $(@D)
 	@echo "  LD      $@"
 	@$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^)
+
+TCPS_RIG_OBJS := $(call objs,tests/unit,test_tcps_rig) $(TCPSTACK_OBJS)
+$(foreach t,test_tcps_cksum test_tcps_timer test_tcps_link test_tcps_send,$(eval $(call unit,$t,$(TCPS_RIG_OBJS),)))
