@@ -56,13 +56,19 @@ static void compile_tick(struct ctl_control *c)
 		event_add(c->compile_timer_ev, &tv);
 }
 
+/* The timer may already be set, to an earlier moment (which stays: a stream of changes must not push it away) or a later one. */
 static void rib_rules_changed(void *ctx, struct ctl_exchange *x)
 {
 	struct ctl_control *c = ctx;
+	struct timeval settle = {(time_t)(c->options.compile_settle_ms / 1000),
+				 (suseconds_t)(c->options.compile_settle_ms % 1000 * 1000)};
+	struct timeval set, now, wanted;
 
 	ctl_compiler_changed(c->compiler, x->id, ctl_now_ms());
-	if (!event_pending(c->compile_timer_ev, EV_TIMEOUT, NULL))
-		event_add(c->compile_timer_ev, &(struct timeval){0, (suseconds_t)(c->options.compile_settle_ms % 1000 * 1000 + 1)});
+	event_base_gettimeofday_cached(c->base, &now);
+	evutil_timeradd(&now, &settle, &wanted);
+	if (!event_pending(c->compile_timer_ev, EV_TIMEOUT, &set) || evutil_timercmp(&set, &wanted, >))
+		event_add(c->compile_timer_ev, &settle);
 }
 
 static void rib_exchange_gone(void *ctx, uint32_t exchange_id)
