@@ -21,25 +21,25 @@ struct match_scratch;
 
 struct amqp_limits {
 	uint32_t conns_max;
-	uint32_t channels_max;	    /* over all connections */
+	uint32_t channels_max;      /* over all connections */
 	uint16_t channels_per_conn; /* offered in connection.tune: 2047 */
 	uint32_t consumers_max;
 	uint32_t exchanges_max;
 	uint32_t queues_max;
 	uint32_t bindings_max;
-	uint32_t entries_max;	    /* messages held by queues and unacknowledged, one entry each */
+	uint32_t entries_max;       /* messages held by queues and unacknowledged, one entry each */
 	size_t message_pool_bytes;  /* a power of two; messages, split frames, definitions' names and tables */
 	uint32_t message_bytes_max; /* largest body */
-	uint32_t frame_max;	    /* offered in connection.tune: 131072 */
-	uint16_t heartbeat_s;	    /* offered in connection.tune: 60 */
+	uint32_t frame_max;         /* offered in connection.tune: 131072 */
+	uint16_t heartbeat_s;       /* offered in connection.tune: 60 */
 	uint32_t routes_max, route_queues_max, route_cache_max;
 	uint32_t rules_max, rule_nodes_max, rule_key_bytes_max; /* matcher */
 	uint32_t unsent_high_bytes; /* a connection with more unsent bytes gets no deliveries and is not read */
-	uint64_t handshake_ns;	    /* 10 s from accept to connection.open */
+	uint64_t handshake_ns;      /* 10 s from accept to connection.open */
 	uint64_t control_wait_ns;   /* a declaration waits this long for control, then fails with 541 */
 	uint8_t secret[16];
-	uint8_t worker_idx;	/* makes the uids and tokens of one worker differ from those of the others */
-	char cluster_name[64];	/* told in connection.start; federation tells brokers apart by it */
+	uint8_t worker_idx;    /* makes the uids and tokens of one worker differ from those of the others */
+	char cluster_name[64]; /* told in connection.start; federation tells brokers apart by it */
 };
 /* Sensible limits for a software lab; the dataplane's options change single fields. */
 void amqp_limits_default(struct amqp_limits *l);
@@ -55,10 +55,10 @@ struct amqp_ops {
 	bool (*send)(void *io, const void *data, size_t len);
 	/* Appends a reference that stays valid until amqp_release(broker, owner). */
 	bool (*send_ref)(void *io, const void *data, size_t len, void *owner);
-	size_t (*unsent)(void *io);  /* queued and unacknowledged bytes */
-	void (*resume)(void *io);    /* amqp_conn_input() left bytes: hand them over again (may call it at once, nested) */
-	void (*shutdown)(void *io);  /* FIN after what is queued */
-	void (*abort)(void *io);     /* RST now; amqp_conn_closed() has been or will not be called: the conn is forgotten */
+	size_t (*unsent)(void *io); /* queued and unacknowledged bytes */
+	void (*resume)(void *io);   /* amqp_conn_input() left bytes: hand them over again (may call it at once, nested) */
+	void (*shutdown)(void *io); /* FIN after what is queued */
+	void (*abort)(void *io);    /* RST now; amqp_conn_closed() has been or will not be called: the conn is forgotten */
 	/* A record for control. False: control is away or the ring is full; the machine tries again later. */
 	bool (*request)(void *ctx, const struct amqp_record *rec);
 	/* Called for a sampled publish only. */

@@ -43,12 +43,12 @@ uint64_t amqp_pool_failures(const struct amqp_pool *p); /* allocations that foun
  * absent when the body is empty. A body that exceeds a consumer's frame-max is cut into frames at delivery instead.
  */
 struct amqp_msg {
-	uint32_t refs;		 /* queues, unacknowledged entries and unsent references of this worker */
-	uint32_t template_bytes; /* of data[] */
-	uint32_t names_bytes;	 /* exchange and routing key, both shortstr */
+	uint32_t refs;            /* queues, unacknowledged entries and unsent references of this worker */
+	uint32_t template_bytes;  /* of data[] */
+	uint32_t names_bytes;     /* exchange and routing key, both shortstr */
 	uint32_t header_frame_at; /* offset in data[] of the content header frame */
-	uint32_t header_bytes;	 /* content header payload */
-	uint32_t body_frame_at;	 /* offset in data[] of the body frame; == template_bytes when the body is empty */
+	uint32_t header_bytes;    /* content header payload */
+	uint32_t body_frame_at;   /* offset in data[] of the body frame; == template_bytes when the body is empty */
 	uint32_t body_bytes;
 	uint32_t flags; /* AMQP_MSG_* */
 	uint8_t data[];
@@ -65,7 +65,8 @@ static inline const uint8_t *amqp_msg_header(const struct amqp_msg *m)
 	return m->data + m->header_frame_at + 7;
 }
 /* refs = 1. `header` is the content header's payload (class, weight, size, flags, properties). NULL: pool exhausted. */
-struct amqp_msg *amqp_msg_new(struct amqp_broker *b, struct amqp_span exchange, struct amqp_span key, struct amqp_span header, uint32_t body_bytes);
+struct amqp_msg *amqp_msg_new(struct amqp_broker *b, struct amqp_span exchange, struct amqp_span key, struct amqp_span header,
+			      uint32_t body_bytes);
 void amqp_msg_ref(struct amqp_broker *b, struct amqp_msg *m);
 void amqp_msg_unref(struct amqp_broker *b, struct amqp_msg *m);
 void amqp_msg_ref_released(struct amqp_broker *b, struct amqp_msg *m); /* amqp_release(): the transport let go of a send_ref */
@@ -76,7 +77,7 @@ struct amqp_entry {
 	uint64_t seq; /* position in its queue: a requeued entry goes back between its neighbours */
 	uint32_t next;
 	union {
-		uint32_t prev;		   /* while it is on a queue */
+		uint32_t prev;             /* while it is on a queue */
 		uint32_t queue_generation; /* while it is unacknowledged: the queue may have gone, and its slot been reused */
 	};
 	uint32_t queue; /* index */
@@ -85,11 +86,11 @@ struct amqp_entry {
 
 /* ---------------------------------------------------------------- definitions (fib.c, route.c) */
 
-struct amqp_binding { /* in the source exchange's rule and in the destination's list */
-	uint32_t id;	/* == its index */
-	uint32_t source; /* exchange index */
-	uint32_t dest;	/* queue or exchange index */
-	uint32_t rule;	/* slot in b->rules; AMQP_NONE for fanout */
+struct amqp_binding {                  /* in the source exchange's rule and in the destination's list */
+	uint32_t id;                   /* == its index */
+	uint32_t source;               /* exchange index */
+	uint32_t dest;                 /* queue or exchange index */
+	uint32_t rule;                 /* slot in b->rules; AMQP_NONE for fanout */
 	uint32_t rule_next, rule_prev; /* list of the rule (or of the fanout exchange) */
 	uint32_t dest_next, dest_prev;
 	bool in_use, dest_is_exchange;
@@ -108,44 +109,49 @@ struct amqp_exchange {
 	uint32_t vhost_id, flags, name_hash_next;
 	struct amqp_span name, vhost_name, args;
 	void *block;
-	struct match_set *set;	      /* NULL for fanout and for the default exchange */
-	uint32_t fanout_first;	      /* fanout: its bindings */
-	uint32_t dest_first;	      /* bindings whose destination this exchange is */
-	uint32_t bindings_count;      /* of which it is the source */
-	bool forgetting;	      /* match_forget_step() has work left */
+	struct match_set *set;   /* NULL for fanout and for the default exchange */
+	uint32_t fanout_first;   /* fanout: its bindings */
+	uint32_t dest_first;     /* bindings whose destination this exchange is */
+	uint32_t bindings_count; /* of which it is the source */
+	bool forgetting;         /* match_forget_step() has work left */
 };
 
 enum amqp_overflow { AMQP_OVERFLOW_DROP_HEAD, AMQP_OVERFLOW_REJECT_PUBLISH };
 
 struct amqp_queue {
+	/* one cache line: what a message on its way to a ready consumer touches */
 	bool in_use;
-	uint32_t id, vhost_id, flags, name_hash_next;
-	uint64_t owner_uid; /* exclusive */
-	struct amqp_span name, vhost_name, args;
-	void *block;
-	uint32_t dest_first;   /* bindings to it */
-	uint32_t ready_first, ready_last, ready_count; /* entries */
-	uint64_t ready_bytes, unacked_bytes;
-	uint32_t unacked_count;
-	uint64_t next_seq;
-	uint64_t max_length, max_length_bytes; /* UINT64_MAX: none */
+	bool had_consumer, drain_queued; /* on b->drain: ready messages and a consumer that may take them */
 	enum amqp_overflow overflow;
+	uint32_t id;
+	uint32_t ready_count; /* entries */
 	/*
 	 * The ring holds the consumers that may take a message; one found without credit is parked and costs nothing until
 	 * the event that may free it (ack, qos, flow, writable). Ready messages + a non-empty ring => on b->drain.
 	 */
 	uint32_t consumer_next; /* consumer of the ring that is served next; AMQP_NONE: none */
+	uint32_t generation;    /* grows when the slot is freed */
+	uint32_t ready_first, ready_last;
+	uint32_t unacked_count;
+	uint64_t published, delivered;
+	uint64_t next_seq;
+	/* the rest */
+	uint64_t ready_bytes, unacked_bytes;
+	uint64_t max_length, max_length_bytes; /* UINT64_MAX: none */
+	uint64_t acked, dropped, redelivered;
+	uint32_t vhost_id, flags, name_hash_next;
+	uint64_t owner_uid; /* exclusive */
+	struct amqp_span name, vhost_name, args;
+	void *block;
+	uint32_t dest_first; /* bindings to it */
 	uint32_t parked_first;
-	uint32_t consumers_count; /* ring and parked */
+	uint32_t consumers_count;    /* ring and parked */
 	uint32_t exclusive_consumer; /* AMQP_NONE */
-	bool had_consumer, drain_queued; /* on b->drain: ready messages and a consumer that may take them */
 	uint32_t drain_next;
-	uint32_t generation;   /* grows when the slot is freed */
 	uint32_t requeue_hint; /* ready entry that was requeued last; AMQP_NONE when anything was taken since */
 	bool unused_queued;    /* on b->unused: control is to be told that its last consumer went */
 	uint32_t unused_next;
-	uint64_t published, delivered, acked, dropped, redelivered;
-};
+} __attribute__((aligned(64)));
 
 /* An interned route: sorted distinct queue indexes b->route_queues[first .. first+count). */
 struct amqp_route {
@@ -156,17 +162,22 @@ struct amqp_route {
 /* ---------------------------------------------------------------- consumers, channels, connections */
 
 struct amqp_consumer {
+	/* what a delivery reads, constants of the subscription included; with a short tag, one cache line */
 	bool in_use, no_ack, exclusive;
-	bool parked;			  /* on its queue's parked list instead of the ring */
-	uint32_t queue, channel;	  /* indexes */
-	uint32_t queue_next, queue_prev;  /* ring or parked list of the queue */
-	uint32_t chan_next, chan_prev;	  /* list of the channel */
-	uint32_t tag_next;		  /* chain of b->tag_hash */
-	uint32_t prefetch_max;		  /* 0: unlimited */
+	bool parked;           /* on its queue's parked list instead of the ring */
+	uint32_t queue_next;   /* ring or parked list of the queue */
+	uint32_t prefetch_max; /* 0: unlimited */
 	uint32_t unacked_count;
+	struct amqp_channel *ch;
+	struct amqp_conn *conn;
 	uint16_t prefix_bytes; /* frame head (7), class and method (4), consumer tag shortstr: all that is constant */
 	uint8_t prefix[7 + 4 + 256];
-};
+	/* the rest */
+	uint32_t queue, channel; /* indexes */
+	uint32_t queue_prev;
+	uint32_t chan_next, chan_prev; /* list of the channel */
+	uint32_t tag_next;             /* chain of b->tag_hash */
+} __attribute__((aligned(64)));
 static inline struct amqp_span amqp_consumer_tag(const struct amqp_consumer *c)
 {
 	return (struct amqp_span){c->prefix + 12, c->prefix[11]};
@@ -174,10 +185,10 @@ static inline struct amqp_span amqp_consumer_tag(const struct amqp_consumer *c)
 
 struct amqp_unacked { /* one delivered entry; delivery tags grow along the ring */
 	uint64_t tag;
-	uint32_t entry;	   /* AMQP_NONE: settled already, goes when it reaches the front */
+	uint32_t entry;    /* AMQP_NONE: settled already, goes when it reaches the front */
 	uint32_t consumer; /* or one of the two below */
 };
-#define AMQP_CONSUMER_GET  AMQP_NONE	    /* fetched by basic.get: outside every prefetch */
+#define AMQP_CONSUMER_GET  AMQP_NONE        /* fetched by basic.get: outside every prefetch */
 #define AMQP_CONSUMER_GONE (AMQP_NONE - 1u) /* cancelled since; still counts against the channel's prefetch */
 
 enum amqp_channel_state {
@@ -188,23 +199,26 @@ enum amqp_channel_state {
 enum amqp_content_state { AMQP_CONTENT_NONE, AMQP_CONTENT_HEADER, AMQP_CONTENT_BODY };
 
 struct amqp_channel {
+	/* one cache line: what a delivery touches */
 	enum amqp_channel_state state;
-	uint32_t conn; /* index */
 	uint16_t number;
 	bool confirm;
-	bool active; /* channel.flow of the client: false stops deliveries */
-	uint32_t consumers_first;
-	uint32_t prefetch_default; /* for new consumers: basic.qos global=0 */
+	bool active;               /* channel.flow of the client: false stops deliveries */
+	uint32_t conn;             /* index */
 	uint32_t prefetch_channel; /* basic.qos global=1: over the channel; 0 unlimited */
 	uint64_t next_delivery_tag;
+	uint64_t deliveries;
 	/* unacknowledged deliveries: a ring from the pool */
 	struct amqp_unacked *unacked;
 	uint32_t unacked_cap, unacked_head, unacked_len; /* len counts settled ones that are not at the front yet */
-	uint32_t unacked_count;				 /* not settled */
-	uint32_t unacked_consumed;			 /* of these: by consumers, so under prefetch_channel */
+	uint32_t unacked_count;                          /* not settled */
+	uint32_t unacked_consumed;                       /* of these: by consumers, so under prefetch_channel */
+	/* the rest */
+	uint32_t consumers_first;
+	uint32_t prefetch_default; /* for new consumers: basic.qos global=0 */
 	/* publish being assembled */
 	enum amqp_content_state content;
-	uint32_t publish_exchange; /* index; AMQP_NONE: it was not found, content is swallowed (channel is closing) */
+	uint32_t publish_exchange;   /* index; AMQP_NONE: it was not found, content is swallowed (channel is closing) */
 	uint64_t publish_generation; /* b->fib_generation when it was looked up; also lets the next publish skip the look-up */
 	bool publish_mandatory;
 	struct amqp_msg *msg;
@@ -214,21 +228,21 @@ struct amqp_channel {
 	uint32_t route_from; /* queues below it have the message already: the publish stalled in the middle of its route */
 	bool route_rejected;
 	/* publisher confirms */
-	uint64_t publish_seq;	   /* of the last publish */
-	uint64_t confirm_from;	   /* first sequence number not yet confirmed */
-	bool confirm_queued;	   /* on b->confirm list */
+	uint64_t publish_seq;  /* of the last publish */
+	uint64_t confirm_from; /* first sequence number not yet confirmed */
+	bool confirm_queued;   /* on b->confirm list */
 	uint32_t confirm_next;
 	uint8_t last_queue[256]; /* shortstr: name of the queue declared last, for empty queue names */
-	uint64_t publishes, deliveries, acks;
-};
+	uint64_t publishes, acks;
+} __attribute__((aligned(64)));
 /* The front carves and frees channels; amqp_channel_init_back() and amqp_channel_fini_back() frame the fields above. */
 
 enum amqp_conn_state {
 	AMQP_CONN_FREE,
-	AMQP_CONN_PROTOCOL, /* waits for the protocol header */
-	AMQP_CONN_START,    /* start sent */
-	AMQP_CONN_SECURE,   /* LOGIN asked of control */
-	AMQP_CONN_TUNE,	    /* tune sent */
+	AMQP_CONN_PROTOCOL,  /* waits for the protocol header */
+	AMQP_CONN_START,     /* start sent */
+	AMQP_CONN_SECURE,    /* LOGIN asked of control */
+	AMQP_CONN_TUNE,      /* tune sent */
 	AMQP_CONN_OPEN_WAIT, /* tune-ok came; waits for open */
 	AMQP_CONN_RUNNING,
 	AMQP_CONN_CLOSING, /* we sent close; all but close, close-ok is discarded */
@@ -236,27 +250,34 @@ enum amqp_conn_state {
 };
 
 struct amqp_conn {
+	/* one cache line: what a delivery touches */
 	enum amqp_conn_state state;
+	uint32_t frame_max;
+	bool reset_due; /* a reply found no room: reset at the next safe point by the front, see amqp_conn_reset_later() */
+	/* A content header of so many octets was due that its frame-max forbids: closed with 501 by amqp_drain(), where nothing
+	 * iterates. */
+	uint32_t oversize_header_bytes;
 	struct amqp_broker *b;
 	uint64_t uid; /* generation << 32 | index */
 	void *io;
+	uint64_t last_send_ns, send_oct, send_cnt;
+	/* the rest */
 	/* input */
 	uint8_t *join; /* a frame split over packets; from the pool, only while needed */
 	uint32_t join_len, join_cap, join_need;
-	uint32_t frame_max, channel_max, heartbeat_s;
-	/* A method that waits for control: its payload, held, is dispatched again when the ring had no room or control came back. */
+	uint32_t channel_max, heartbeat_s;
+	/* A method that waits for control: its payload, held, is dispatched again when the ring had no room or control came back.
+	 */
 	uint8_t *held;
 	uint32_t held_len;
 	uint16_t held_channel;
 	uint64_t wait_token, wait_since_ns;
-	bool waiting;	    /* an answer of control is awaited: input is paused */
-	bool request_unsent; /* the ring had no room, or control is away: asked again */
+	bool waiting;            /* an answer of control is awaited: input is paused */
+	bool request_unsent;     /* the ring had no room, or control is away: asked again */
 	uint16_t op_failed_code; /* an operation with our token failed in the FIB */
-	bool stalled;	    /* input is paused for lack of message memory or because of unsent bytes; retried */
+	bool stalled;            /* input is paused for lack of message memory or because of unsent bytes; retried */
 	bool eof;
 	uint32_t parked_count; /* parked consumers of all its channels */
-	/* A content header of so many octets was due that its frame-max forbids: closed with 501 by amqp_drain(), where nothing iterates. */
-	uint32_t oversize_header_bytes;
 	/* channels: index by number, grown from the pool */
 	uint32_t *channel_by_number; /* channel index, AMQP_NONE free */
 	uint32_t channel_table_len, channels_count;
@@ -267,27 +288,26 @@ struct amqp_conn {
 	bool cap_auth_failure_close, cap_cancel_notify, cap_blocked, cap_nack, cap_confirms;
 	char peer_text[48];
 	uint16_t peer_port, local_port;
-	uint64_t accepted_ns, last_recv_ns, last_send_ns, connected_at_s, close_deadline_ns;
-	uint64_t recv_oct, recv_cnt, send_oct, send_cnt;
+	uint64_t accepted_ns, last_recv_ns, connected_at_s, close_deadline_ns;
+	uint64_t recv_oct, recv_cnt;
 
 	/* ---- added by the front ---- */
-	bool reset_due;	/* a reply found no room: reset at the next safe point by the front, see amqp_conn_reset_later() */
-	bool in_input;	/* amqp_conn_input() is on the stack: its loop goes on by itself */
-	bool known;	/* control has heard of it: it is owed a CONN_GONE */
-	bool settled;	/* channels are gone and CONN_GONE was put or queued */
+	bool in_input; /* amqp_conn_input() is on the stack: its loop goes on by itself */
+	bool known;    /* control has heard of it: it is owed a CONN_GONE */
+	bool settled;  /* channels are gone and CONN_GONE was put or queued */
 	bool gone_pending, fin_queued;
 	uint8_t head[8]; /* frame head or protocol header, gathered */
 	uint8_t head_len, parse, frame_type;
-	bool body_kept;	   /* the last octet of a body frame waits in body_octet for the frame-end octet */
+	bool body_kept; /* the last octet of a body frame waits in body_octet for the frame-end octet */
 	uint8_t body_octet;
 	uint16_t frame_channel;
-	uint32_t frame_left; /* octets of the payload not yet handed over */
-	uint8_t small[96];   /* joins short frames: an ack gets through when the pool is exhausted */
+	uint32_t frame_left;      /* octets of the payload not yet handed over */
+	uint8_t small[96];        /* joins short frames: an ack gets through when the pool is exhausted */
 	struct amqp_span current; /* payload of the method in dispatch */
 	uint16_t current_channel;
-	uint32_t wait_count;	     /* queue.delete: messages that were ready when control was asked */
+	uint32_t wait_count;         /* queue.delete: messages that were ready when control was asked */
 	uint64_t unsent_checked_oct; /* send_oct when unsent bytes were last looked at */
-};
+} __attribute__((aligned(64)));
 
 /* ---------------------------------------------------------------- the broker */
 
@@ -325,12 +345,12 @@ struct amqp_broker {
 	struct amqp_channel *channels;
 	struct amqp_consumer *consumers;
 	struct amqp_exchange *exchanges; /* indexed by control's id */
-	struct amqp_queue *queues;	 /* indexed by control's id */
-	struct amqp_binding *bindings;	 /* indexed by control's id */
+	struct amqp_queue *queues;       /* indexed by control's id */
+	struct amqp_binding *bindings;   /* indexed by control's id */
 	struct amqp_rule *rules;
 	struct amqp_entry *entries;
 	uint32_t conns_free, channels_free, consumers_free, rules_free, entries_free; /* heads; links live in the free object */
-	uint32_t *conns_link, *channels_link, *consumers_link;			     /* free-list links */
+	uint32_t *conns_link, *channels_link, *consumers_link;                        /* free-list links */
 	uint32_t conns_used, channels_used, consumers_used, exchanges_used, queues_used, bindings_used;
 	uint32_t conns_count, channels_count, consumers_count, exchanges_count, queues_count, bindings_count, entries_count;
 	uint32_t *conn_generation;
@@ -350,23 +370,23 @@ struct amqp_broker {
 	struct amqp_route_cache *cache; /* route.c */
 	uint32_t cache_mask;
 	uint32_t *scratch_queues, *scratch_rules, *scratch_exchanges; /* for one routing; sized by limits */
-	uint64_t *queue_mark; /* generation marks: a queue is taken once a route */
-	uint64_t *exchange_mark; /* the same for exchanges: a cycle ends */
+	uint64_t *queue_mark;                                         /* generation marks: a queue is taken once a route */
+	uint64_t *exchange_mark;                                      /* the same for exchanges: a cycle ends */
 	uint64_t mark;
 	uint8_t *scratch_subject; /* canonical headers of one message */
 	size_t scratch_subject_bytes;
 
 	/* work lists, by index */
-	uint32_t drain_first;	/* queues with ready messages and maybe a consumer */
+	uint32_t drain_first; /* queues with ready messages and maybe a consumer */
 	uint32_t drain_last;
-	uint32_t unused_first;	/* auto-delete queues whose last consumer went, until control was told */
+	uint32_t unused_first;                /* auto-delete queues whose last consumer went, until control was told */
 	uint32_t garbage_first, garbage_last; /* entries of deleted and purged queues, freed in small steps */
 	uint32_t garbage_count;
-	uint32_t oversize_count; /* connections with oversize_header_bytes set */
+	uint32_t oversize_count;           /* connections with oversize_header_bytes set */
 	uint32_t forget_count, forget_idx; /* exchanges with `forgetting` set */
-	uint32_t confirm_first; /* channels with confirms to send */
+	uint32_t confirm_first;            /* channels with confirms to send */
 	uint32_t dump_phase, dump_idx;
-	uint32_t timer_idx; /* connection that the timer step looks at next */
+	uint32_t timer_idx;           /* connection that the timer step looks at next */
 	struct match_db **dropped_db; /* for amqp_dropped_db() */
 	uint32_t dropped_db_count, dropped_db_max;
 	uint64_t message_refs, lent_refs; /* over all messages; of these, held by the transport until amqp_release() */
@@ -383,7 +403,7 @@ struct amqp_broker {
 
 	uint64_t counters[AMQP_CNT_COUNT];
 };
-#define AMQP_COUNT(b, name)    ((b)->counters[AMQP_CNT_##name]++)
+#define AMQP_COUNT(b, name)      ((b)->counters[AMQP_CNT_##name]++)
 #define AMQP_COUNT_N(b, name, n) ((b)->counters[AMQP_CNT_##name] += (n))
 
 /* ---------------------------------------------------------------- seams */
@@ -431,20 +451,22 @@ void amqp_conn_reset_later(struct amqp_conn *c);
  * By the time amqp_on_*() is called the front has checked the arguments against methods.def: complete, nothing left over,
  * short strings are UTF-8, tables pass amqp_table_check(). Body frames of more octets than the header announced are refused.
  */
-enum amqp_verdict amqp_channel_error(struct amqp_conn *c, uint16_t channel_number, uint16_t code, uint16_t class_id, uint16_t method_id,
-				     const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+enum amqp_verdict amqp_channel_error(struct amqp_conn *c, uint16_t channel_number, uint16_t code, uint16_t class_id,
+				     uint16_t method_id, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 enum amqp_verdict amqp_conn_error(struct amqp_conn *c, uint16_t code, uint16_t class_id, uint16_t method_id, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));
 /* By the level that reply_codes.def gives to the code. */
-enum amqp_verdict amqp_reply_error(struct amqp_conn *c, uint16_t channel_number, uint16_t code, uint16_t class_id, uint16_t method_id,
-				   const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+enum amqp_verdict amqp_reply_error(struct amqp_conn *c, uint16_t channel_number, uint16_t code, uint16_t class_id,
+				   uint16_t method_id, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 struct amqp_channel *amqp_channel_find(struct amqp_conn *c, uint16_t number);
 /*
- * Resets the transport and forgets the connection with its channels. Not while anything iterates over consumers: amqp_conn_reset_later() then.
- * On a connection whose input is being handled it only marks it: amqp_conn_input() resets it on its way out.
+ * Resets the transport and forgets the connection with its channels. Not while anything iterates over consumers:
+ * amqp_conn_reset_later() then. On a connection whose input is being handled it only marks it: amqp_conn_input() resets it on its
+ * way out.
  */
 void amqp_conn_abort(struct amqp_conn *c);
-void amqp_conn_stall(struct amqp_conn *c); /* puts it on b->stalled; amqp_burst_end() and amqp_tick() resume it when there is room */
+void amqp_conn_stall(
+	struct amqp_conn *c); /* puts it on b->stalled; amqp_burst_end() and amqp_tick() resume it when there is room */
 
 /* basic.c, consumer.c (back), called by the front's dispatch with the channel open and the arguments unread. */
 enum amqp_verdict amqp_on_basic(struct amqp_conn *c, struct amqp_channel *ch, uint16_t method_id, struct amqp_reader *args);
@@ -458,12 +480,13 @@ void amqp_channel_init_back(struct amqp_channel *ch);
 /* Requeues what is unacknowledged, cancels consumers, drops the publish in assembly, frees the ring. Channel or connection goes. */
 void amqp_channel_fini_back(struct amqp_broker *b, struct amqp_channel *ch);
 void amqp_channel_flow(struct amqp_broker *b, struct amqp_channel *ch, bool active);
-void amqp_confirms_flush(struct amqp_broker *b);  /* from amqp_burst_end */
-void amqp_drain(struct amqp_broker *b, uint32_t budget); /* queues on b->drain get delivered; from burst end and tick */
+void amqp_confirms_flush(struct amqp_broker *b);                 /* from amqp_burst_end */
+void amqp_drain(struct amqp_broker *b, uint32_t budget);         /* queues on b->drain get delivered; from burst end and tick */
 void amqp_conn_kick(struct amqp_broker *b, struct amqp_conn *c); /* became writable: its consumers' queues go on b->drain */
 
 /* fib.c (back) */
-bool amqp_fib_apply(struct amqp_broker *b, const struct amqp_record *op, uint16_t *code, const char **why); /* all OP_* but REPLY, CONN_CLOSE, DUMP */
+bool amqp_fib_apply(struct amqp_broker *b, const struct amqp_record *op, uint16_t *code,
+		    const char **why);                       /* all OP_* but REPLY, CONN_CLOSE, DUMP */
 bool amqp_dump_step(struct amqp_broker *b, uint32_t budget); /* true: more to do */
 struct amqp_queue *amqp_queue_find(struct amqp_broker *b, uint32_t vhost_id, struct amqp_span name);
 struct amqp_exchange *amqp_exchange_find(struct amqp_broker *b, uint32_t vhost_id, struct amqp_span name);
