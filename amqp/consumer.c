@@ -50,7 +50,7 @@ static void parked_remove(struct amqp_broker *b, struct amqp_queue *q, struct am
 		q->parked_first = c->queue_next;
 	if (c->queue_next != AMQP_NONE)
 		b->consumers[c->queue_next].queue_prev = c->queue_prev;
-	b->conns[b->channels[c->channel].conn].parked_count--;
+	c->conn->parked_count--;
 }
 
 void amqp_consumer_park(struct amqp_broker *b, struct amqp_consumer *c)
@@ -65,7 +65,7 @@ void amqp_consumer_park(struct amqp_broker *b, struct amqp_consumer *c)
 		b->consumers[q->parked_first].queue_prev = idx;
 	q->parked_first = idx;
 	c->parked = true;
-	b->conns[b->channels[c->channel].conn].parked_count++;
+	c->conn->parked_count++;
 }
 
 void amqp_consumer_unpark(struct amqp_broker *b, struct amqp_consumer *c)
@@ -81,8 +81,8 @@ void amqp_consumer_unpark(struct amqp_broker *b, struct amqp_consumer *c)
 
 static bool is_ready(const struct amqp_broker *b, const struct amqp_consumer *c)
 {
-	const struct amqp_channel *ch = &b->channels[c->channel];
-	const struct amqp_conn *conn = &b->conns[ch->conn];
+	const struct amqp_channel *ch = c->ch;
+	const struct amqp_conn *conn = c->conn;
 
 	if (!c->no_ack && ((c->prefetch_max != 0 && c->unacked_count >= c->prefetch_max) ||
 			   (ch->prefetch_channel != 0 && ch->unacked_consumed >= ch->prefetch_channel)))
@@ -170,6 +170,8 @@ static void consumer_add(struct amqp_broker *b, struct amqp_channel *ch, struct 
 	c->exclusive = exclusive;
 	c->queue = q->id;
 	c->channel = channel;
+	c->ch = ch;
+	c->conn = &b->conns[ch->conn];
 	c->prefetch_max = ch->prefetch_default;
 	c->unacked_count = 0;
 	render_prefix(c, ch->number, tag);
@@ -192,7 +194,7 @@ static void consumer_add(struct amqp_broker *b, struct amqp_channel *ch, struct 
 void amqp_consumer_remove(struct amqp_broker *b, struct amqp_consumer *c)
 {
 	struct amqp_queue *q = &b->queues[c->queue];
-	struct amqp_channel *ch = &b->channels[c->channel];
+	struct amqp_channel *ch = c->ch;
 	uint32_t idx = (uint32_t)(c - b->consumers), *link = tag_bucket(b, c->channel, amqp_consumer_tag(c));
 
 	while (*link != idx)
@@ -223,8 +225,8 @@ void amqp_queue_cancel_consumers(struct amqp_broker *b, struct amqp_queue *q)
 {
 	while (q->consumers_count > 0) {
 		struct amqp_consumer *c = &b->consumers[q->consumer_next != AMQP_NONE ? q->consumer_next : q->parked_first];
-		struct amqp_channel *ch = &b->channels[c->channel];
-		struct amqp_conn *conn = &b->conns[ch->conn];
+		struct amqp_channel *ch = c->ch;
+		struct amqp_conn *conn = c->conn;
 		struct amqp_writer w;
 
 		if (conn->cap_cancel_notify && conn->state == AMQP_CONN_RUNNING && ch->state == AMQP_CH_OPEN) {

@@ -172,7 +172,7 @@ static void put_deliver_head(uint8_t *p, const struct amqp_consumer *c, const st
 static enum amqp_sent push(struct amqp_broker *b, const struct amqp_consumer *c, struct amqp_channel *ch, struct amqp_msg *m,
 			   uint8_t redelivered)
 {
-	struct amqp_conn *conn = &b->conns[ch->conn];
+	struct amqp_conn *conn = c->conn;
 	uint32_t head_bytes = c->prefix_bytes + 9u, total = head_bytes + m->template_bytes;
 	uint8_t head[sizeof c->prefix + 9], *p;
 	enum amqp_sent sent;
@@ -200,7 +200,7 @@ static enum amqp_sent push(struct amqp_broker *b, const struct amqp_consumer *c,
 /* A message that never was on the queue. Without acknowledgement it needs no entry at all. */
 static enum amqp_sent deliver_fresh(struct amqp_broker *b, struct amqp_queue *q, struct amqp_consumer *c, struct amqp_msg *m)
 {
-	struct amqp_channel *ch = &b->channels[c->channel];
+	struct amqp_channel *ch = c->ch;
 	uint64_t tag = ch->next_delivery_tag;
 	enum amqp_sent sent;
 	uint32_t entry;
@@ -223,7 +223,7 @@ static enum amqp_sent deliver_fresh(struct amqp_broker *b, struct amqp_queue *q,
 /* The head of the queue; it stays there unless it was sent. */
 static enum amqp_sent deliver_head(struct amqp_broker *b, struct amqp_queue *q, struct amqp_consumer *c)
 {
-	struct amqp_channel *ch = &b->channels[c->channel];
+	struct amqp_channel *ch = c->ch;
 	struct amqp_entry *e = &b->entries[q->ready_first];
 	uint64_t tag = ch->next_delivery_tag;
 	enum amqp_sent sent;

@@ -83,7 +83,7 @@ void amqp_unacked_orphan(struct amqp_channel *ch)
 
 void amqp_unacked_forget_consumer(struct amqp_broker *b, struct amqp_consumer *c)
 {
-	struct amqp_channel *ch = &b->channels[c->channel];
+	struct amqp_channel *ch = c->ch;
 	uint32_t idx = (uint32_t)(c - b->consumers);
 
 	for (uint32_t i = 0; c->unacked_count > 0 && i < ch->unacked_len; i++) {
