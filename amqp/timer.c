@@ -70,7 +70,8 @@ static void look_at(struct amqp_conn *c)
 		amqp_conn_error(c, 541, 0, 0, "the control plane is away and did not answer in time");
 		return;
 	}
-	if (c->state < AMQP_CONN_RUNNING && b->now_ns - c->accepted_ns >= b->limits.handshake_ns) {
+	/* While control is asked, its time counts and not the client's. */
+	if (c->state < AMQP_CONN_RUNNING && !c->waiting && b->now_ns - c->accepted_ns >= b->limits.handshake_ns) {
 		AMQP_COUNT(b, handshake_timeouts);
 		amqp_conn_finish(c);
 		return;

@@ -176,9 +176,12 @@ static void a_log_in_that_control_does_not_answer_fails_with_541(void **state)
 	struct kit *k = *state;
 	struct kit_client *cl = at_start(k);
 
+	kit_pass(k, 5 * KIT_SECOND); /* the client's own time for the handshake runs out before control's */
 	k->silent = true;
 	kit_say(cl, 0, AMQP_M_connection_start_ok, KIT_EMPTY, "PLAIN", GUEST, "en_US");
-	kit_pass(k, 11 * KIT_SECOND);
+	kit_pass(k, 9 * KIT_SECOND);
+	expect(cl, "");
+	kit_pass(k, 2 * KIT_SECOND);
 	expect(cl, "0 connection.close(541, INTERNAL_ERROR - the control plane is away and did not answer in time, 0, 0)\n");
 	kit_say(cl, 0, AMQP_M_connection_close_ok);
 	expect(cl, "FIN\n");
