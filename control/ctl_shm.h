@@ -16,18 +16,19 @@
 
 #include "amqp/records.h"
 
-#define CTL_SHM_MAGIC	   0x5449434b57495245ull /* "TICKWIRE" */
-#define CTL_SHM_VERSION	   1u
-#define CTL_WORKERS_MAX	   16u
-#define CTL_LINE_BYTES	   64u
-#define CTL_RECORD_MAX	   (160u * 1024u) /* largest encoded record */
-#define CTL_NAME_BYTES	   256u
+#define CTL_SHM_MAGIC   0x5449434b57495245ull /* "TICKWIRE" */
+#define CTL_SHM_VERSION 1u
+#define CTL_WORKERS_MAX 16u
+#define CTL_LINE_BYTES  64u
+#define CTL_RECORD_MAX  (160u * 1024u) /* largest encoded record */
+#define CTL_NAME_BYTES  256u
 
 /* A single-producer single-consumer byte ring; `bytes` (a power of two) of data follow the struct. Indexes only grow. */
 struct ctl_ring {
 	_Alignas(CTL_LINE_BYTES) _Atomic uint64_t head; /* written by the producer */
 	_Alignas(CTL_LINE_BYTES) _Atomic uint64_t tail; /* written by the consumer */
-	_Alignas(CTL_LINE_BYTES) _Atomic uint32_t consumer_sleeps; /* consumer sets 1 before it sleeps; producer exchanges it to 0 */
+	_Alignas(CTL_LINE_BYTES) _Atomic uint32_t
+		consumer_sleeps; /* consumer sets 1 before it sleeps; producer exchanges it to 0 */
 	uint32_t pad;
 	uint8_t data[];
 };
@@ -50,16 +51,16 @@ bool ctl_ring_wants_kick(struct ctl_ring_end *e);
 bool ctl_ring_prepare_sleep(struct ctl_ring_end *e);
 size_t ctl_record_bytes(const struct amqp_record *rec);
 size_t ctl_record_encode(uint8_t *out, size_t cap, const struct amqp_record *rec); /* 0: does not fit */
-bool ctl_record_decode(const uint8_t *in, size_t len, struct amqp_record *rec);	 /* every length is checked */
+bool ctl_record_decode(const uint8_t *in, size_t len, struct amqp_record *rec);    /* every length is checked */
 
 /* ---- statistics: written by the worker with relaxed stores, read at any time ---- */
 
 #define CTL_COUNTERS_MAX 256u
-#define CTL_STAGES_MAX	 8u
+#define CTL_STAGES_MAX   8u
 #define CTL_HIST_BUCKETS 512u /* log-linear over ns: 16 sub-buckets an octave, 0 .. 2^35 */
 
 struct ctl_counter_desc { /* constant after start: the counters describe themselves */
-	char name[48];	  /* "worker.busy_cycles", "tcp.retransmits_rto", "amqp.publishes", "port.rx_packets", "pool.messages" */
+	char name[48];    /* "worker.busy_cycles", "tcp.retransmits_rto", "amqp.publishes", "port.rx_packets", "pool.messages" */
 	char text[112];
 };
 struct ctl_hist {
@@ -104,13 +105,15 @@ struct ctl_row_conn {
 	char client_product[64], client_version[32], client_platform[64];
 	uint16_t peer_port, port;
 	uint32_t channels, frame_max, channel_max, timeout_s;
-	uint32_t srtt_us, rttvar_us, rto_ms, cwnd_bytes, ssthresh_bytes, mss, snd_wnd_bytes, rcv_wnd_bytes, unsent_bytes, unacked_bytes;
+	uint32_t srtt_us, rttvar_us, rto_ms, cwnd_bytes, ssthresh_bytes, mss, snd_wnd_bytes, rcv_wnd_bytes, unsent_bytes,
+		unacked_bytes;
 	uint64_t recv_oct, recv_cnt, send_oct, send_cnt, connected_at_s, retransmits;
 };
 struct ctl_row_channel {
 	struct ctl_row_head head;
 	uint64_t conn_uid;
-	uint32_t number, consumer_count, messages_unacknowledged, messages_unconfirmed, prefetch_count, global_prefetch_count, confirm;
+	uint32_t number, consumer_count, messages_unacknowledged, messages_unconfirmed, prefetch_count, global_prefetch_count,
+		confirm;
 	uint32_t pad;
 	uint64_t publishes, deliveries, acks;
 };
@@ -158,11 +161,11 @@ struct ctl_shm_header {
 	_Atomic uint64_t magic; /* written last */
 	uint32_t version, header_bytes;
 	uint64_t total_bytes;
-	uint64_t boot_id;    /* random per dataplane start: control tells a restarted dataplane from the one it knew */
-	uint64_t started_s;  /* wall clock */
+	uint64_t boot_id;   /* random per dataplane start: control tells a restarted dataplane from the one it knew */
+	uint64_t started_s; /* wall clock */
 	uint64_t tsc_hz;
 	uint32_t pid, workers_count, counters_count, stages_count;
-	uint64_t counter_desc_offset; /* counters_count descriptions */
+	uint64_t counter_desc_offset;       /* counters_count descriptions */
 	uint64_t arena_offset, arena_bytes; /* databases: page aligned; written by control, mapped read-only by the dataplane */
 	/* limits that control keeps to when it gives ids */
 	uint32_t exchanges_max, queues_max, bindings_max, rules_max, conns_max, channels_max;
@@ -179,12 +182,12 @@ bool ctl_shm_check(const void *map, size_t mapped_bytes, struct ctl_shm_header *
 
 enum ctl_msg_kind {
 	CTL_MSG_HELLO = 1, /* dataplane: the memfd and the eventfd that kicks control, as SCM_RIGHTS; `bytes` is the memfd's size */
-	CTL_MSG_BUSY,	   /* dataplane: another control is attached; it closes */
-	CTL_MSG_DB_PUBLISH, /* control: an image for exchange `id` at arena `offset`, `bytes` long */
-	CTL_MSG_DB_TAKEN,  /* dataplane: every worker uses generation `generation` of exchange `id` */
-	CTL_MSG_DB_REFUSED, /* dataplane: it does not (text says why); the arena space is control's again */
+	CTL_MSG_BUSY,      /* dataplane: another control is attached; it closes */
+	CTL_MSG_DB_PUBLISH,  /* control: an image for exchange `id` at arena `offset`, `bytes` long */
+	CTL_MSG_DB_TAKEN,    /* dataplane: every worker uses generation `generation` of exchange `id` */
+	CTL_MSG_DB_REFUSED,  /* dataplane: it does not (text says why); the arena space is control's again */
 	CTL_MSG_DB_RELEASED, /* dataplane: nobody reads arena `offset` any more */
-	CTL_MSG_DRAINING   /* dataplane: SIGTERM, it leaves now */
+	CTL_MSG_DRAINING     /* dataplane: SIGTERM, it leaves now */
 };
 struct ctl_msg {
 	uint32_t kind, id;

@@ -77,7 +77,7 @@ struct match_arena {
 };
 
 /* Rings of records hang on sentinels behind the real records, so that a whole ring moves in constant time. */
-enum set_ring { RING_EXACT, RING_OVERLAY, RING_TOMB, RING_TODO, RING_COUNT };
+enum set_ring { RING_EXACT, RING_OVERLAY, RING_TOMB, RING_AFRESH, RING_COUNT };
 
 struct match_set {
 	struct match_pool *pool;

@@ -224,8 +224,8 @@ struct match_db *match_set_take_db(struct match_set *s, struct match_db *db)
 	s->stale_count += s->tomb_count;
 	s->tomb_count = 0;
 	/* What the new database makes of overlay rules and tombstones is found out by match_forget_step(). */
-	match_ring_move(p, match_ring(s, RING_OVERLAY), match_ring(s, RING_TODO));
-	match_ring_move(p, match_ring(s, RING_TOMB), match_ring(s, RING_TODO));
+	match_ring_move(p, match_ring(s, RING_OVERLAY), match_ring(s, RING_AFRESH));
+	match_ring_move(p, match_ring(s, RING_TOMB), match_ring(s, RING_AFRESH));
 	s->take_count++;
 	s->db = db;
 	return old;
@@ -258,13 +258,13 @@ static void forget_one(struct match_set *s, uint32_t rec)
 
 bool match_forget_step(struct match_set *s, uint32_t budget)
 {
-	const struct match_rec *todo = &s->pool->recs[match_ring(s, RING_TODO)];
-	uint32_t sentinel = match_ring(s, RING_TODO);
+	const struct match_rec *afresh = &s->pool->recs[match_ring(s, RING_AFRESH)];
+	uint32_t sentinel = match_ring(s, RING_AFRESH);
 
 	assert(s->open);
-	while (budget-- && todo->next != sentinel)
-		forget_one(s, todo->next);
-	return todo->next != sentinel;
+	while (budget-- && afresh->next != sentinel)
+		forget_one(s, afresh->next);
+	return afresh->next != sentinel;
 }
 
 void match_set_info(const struct match_set *s, struct match_set_info *out)
