@@ -160,37 +160,51 @@ enum amqp_sent amqp_send_content(struct amqp_conn *c, uint16_t channel, const ui
 
 /* ---- one delivery ---- */
 
-/* Consumer's prefix, delivery tag, redelivered; the method's length counts the names that the template begins with. */
-static void put_deliver_head(uint8_t *p, const struct amqp_consumer *c, const struct amqp_msg *m, uint64_t tag, uint8_t redelivered)
+/*
+ * Consumer's prefix, delivery tag, redelivered; the method's length counts the names that the template begins with. A
+ * prefix is seldom longer than PREFIX_COPY: so many bytes go over in two moves, whatever of them is the prefix, since names and
+ * content header are behind it in any case and are written after it.
+ */
+#define PREFIX_COPY 32u
+static inline void put_deliver_head(uint8_t *p, const struct amqp_consumer *c, const struct amqp_msg *m, uint64_t tag,
+				    uint8_t redelivered)
 {
-	memcpy(p, c->prefix, c->prefix_bytes);
+	memcpy(p, c->prefix, PREFIX_COPY);
+	if (c->prefix_bytes > PREFIX_COPY)
+		memcpy(p + PREFIX_COPY, c->prefix + PREFIX_COPY, c->prefix_bytes - PREFIX_COPY);
 	amqp_set_be32(p + 3, c->prefix_bytes - 7u + 9u + m->names_bytes);
 	amqp_set_be64(p + c->prefix_bytes, tag);
 	p[c->prefix_bytes + 8] = redelivered;
 }
 
-static enum amqp_sent push(struct amqp_broker *b, const struct amqp_consumer *c, struct amqp_channel *ch, struct amqp_msg *m,
-			   uint8_t redelivered)
+__attribute__((noinline)) static enum amqp_sent push_large(const struct amqp_consumer *c, struct amqp_msg *m, uint8_t redelivered)
 {
-	struct amqp_conn *conn = c->conn;
+	uint8_t head[sizeof c->prefix + 9];
+
+	put_deliver_head(head, c, m, c->ch->next_delivery_tag, redelivered);
+	return send_large(c->conn, c->ch->number, head, c->prefix_bytes + 9u, m, 0);
+}
+
+static enum amqp_sent push(struct amqp_broker *b, const struct amqp_consumer *c, struct amqp_msg *m, uint8_t redelivered)
+{
 	uint32_t head_bytes = c->prefix_bytes + 9u, total = head_bytes + m->template_bytes;
-	uint8_t head[sizeof c->prefix + 9], *p;
+	struct amqp_channel *ch = c->ch;
 	enum amqp_sent sent;
+	uint8_t *p;
 
 	if (total > AMQP_RESERVE_MAX) {
-		put_deliver_head(head, c, m, ch->next_delivery_tag, redelivered);
-		sent = send_large(conn, ch->number, head, head_bytes, m, 0);
+		sent = push_large(c, m, redelivered);
 		if (sent != AMQP_SENT)
 			return sent;
 	} else {
-		p = b->ops.reserve(conn->io, total);
+		p = b->ops.reserve(c->conn->io, total);
 		if (p == NULL)
 			return AMQP_NO_ROOM;
 		put_deliver_head(p, c, m, ch->next_delivery_tag, redelivered);
 		memcpy(p + head_bytes, m->data, m->template_bytes);
 		patch_channel(p + head_bytes, m, 0, ch->number);
-		b->ops.commit(conn->io, total);
-		account(conn, total);
+		b->ops.commit(c->conn->io, total);
+		account(c->conn, total);
 	}
 	ch->next_delivery_tag++;
 	ch->deliveries++;
@@ -206,13 +220,13 @@ static enum amqp_sent deliver_fresh(struct amqp_broker *b, struct amqp_queue *q,
 	uint32_t entry;
 
 	if (c->no_ack)
-		return push(b, c, ch, m, 0);
+		return push(b, c, m, 0);
 	if (!amqp_unacked_room(b, ch))
 		return AMQP_NO_ROOM;
 	entry = amqp_entry_new(b, q, m);
 	if (entry == AMQP_NONE)
 		return AMQP_NO_ROOM;
-	sent = push(b, c, ch, m, 0);
+	sent = push(b, c, m, 0);
 	if (sent == AMQP_SENT)
 		amqp_unacked_push(b, ch, tag, entry, (uint32_t)(c - b->consumers));
 	else
@@ -231,7 +245,7 @@ static enum amqp_sent deliver_head(struct amqp_broker *b, struct amqp_queue *q, 
 
 	if (!c->no_ack && !amqp_unacked_room(b, ch))
 		return AMQP_NO_ROOM;
-	sent = push(b, c, ch, e->msg, e->redelivered);
+	sent = push(b, c, e->msg, e->redelivered);
 	if (sent != AMQP_SENT)
 		return sent;
 	entry = amqp_queue_take_head(b, q);

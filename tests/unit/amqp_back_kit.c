@@ -430,15 +430,15 @@ static size_t put_args(uint8_t *p, const char *format, va_list ap)
 	return (size_t)(at - p);
 }
 
-void bk_say(struct bk_conn *c, uint16_t channel, uint16_t class_id, uint16_t method_id, ...)
+void bk_say(struct bk_conn *c, uint16_t channel, uint16_t class_id, unsigned method_id, ...)
 {
-	const struct amqp_method *m = amqp_method_find(class_id, method_id);
+	const struct amqp_method *m = amqp_method_find(class_id, (uint16_t)method_id);
 	uint8_t buf[4096];
 	va_list ap;
 
 	assert_non_null(m);
 	amqp_set_be16(buf, class_id);
-	amqp_set_be16(buf + 2, method_id);
+	amqp_set_be16(buf + 2, (uint16_t)method_id);
 	va_start(ap, method_id);
 	bk_frame(c, 1, channel, buf, 4 + put_args(buf + 4, m->args, ap));
 	va_end(ap);

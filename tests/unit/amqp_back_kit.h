@@ -75,7 +75,7 @@ struct amqp_span bk_int_text_args(const char *name, int32_t v, const char *name2
 struct bk_conn *bk_connect(struct bk *k, uint16_t channels); /* channels 1..n are open */
 void bk_disconnect(struct bk_conn *c);                       /* the transport breaks */
 /* A method frame. Arguments as methods.def lists them: o h l b as unsigned, q as uint64_t, s as text, t as struct amqp_span. */
-void bk_say(struct bk_conn *c, uint16_t channel, uint16_t class_id, uint16_t method_id, ...);
+void bk_say(struct bk_conn *c, uint16_t channel, uint16_t class_id, unsigned method_id, ...);
 void bk_consume(struct bk_conn *c, uint16_t channel, const char *queue, const char *tag, bool no_ack);
 void bk_input(struct bk_conn *c, const void *bytes, size_t len);
 void bk_frame(struct bk_conn *c, uint8_t type, uint16_t channel, const void *payload, size_t len);
