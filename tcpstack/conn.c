@@ -182,7 +182,7 @@ void tcps_conn_established(struct tcps_conn *c)
 	tcps_conn_set_state(c, TCPS_ESTABLISHED);
 	c->cold->rexmt_count = 0;
 	c->rexmt_deadline_ns = TCPS_NEVER;
-	c->cold->recover_seq = c->cold->iss;
+	c->cold->recover_seq = c->cold->iss - 1; /* so that the loss of the very first segment counts, too */
 	if (c->t->cfg.keepalive_ns != 0)
 		tcps_keepalive_start(c);
 }

@@ -80,7 +80,8 @@ static void every_length_and_alignment_agrees_with_the_reference(void **state)
 	fill(data, sizeof(data), 3);
 	for (size_t off = 0; off < 16; off++) {
 		for (size_t len = 0; len <= LEN; len++)
-			assert_int_equal(stored(tcps_cksum_fold(tcps_cksum_add(0, data + off, len, false))), reference(data + off, len));
+			assert_int_equal(stored(tcps_cksum_fold(tcps_cksum_add(0, data + off, len, false))),
+					 reference(data + off, len));
 	}
 }
 

@@ -25,9 +25,9 @@
 #define ACK 0x10u
 #define URG 0x20u
 
-#define MS	  1000000ull
-#define SECOND	  1000000000ull
-#define OUT_MAX	  512u
+#define MS        1000000ull
+#define SECOND    1000000000ull
+#define OUT_MAX   512u
 #define PEER_PORT 40000u
 #define OWN_PORT  5672u
 #define PEER_ISS  1000u
@@ -54,7 +54,7 @@ struct rig {
 	struct tcps *t;
 	void *mem;
 	uint64_t now_ns;
-	bool no_frames;	   /* tx_alloc() returns NULL */
+	bool no_frames;    /* tx_alloc() returns NULL */
 	uint32_t rx_flags; /* given to tcps_input() */
 	struct out_frame out[OUT_MAX];
 	unsigned out_count, out_next;
@@ -71,10 +71,10 @@ struct rig {
 	/* what the owner was told */
 	unsigned accepted, connected, eof, writable, closed, released;
 	enum tcps_reason reason;
-	bool refuse;		/* on_accept() returns NULL */
-	bool abort_in_data;	/* on_data() aborts */
-	bool shutdown_in_eof;	/* on_eof() shuts down */
-	size_t take_max;	/* on_data() consumes so many bytes in all and then stops */
+	bool refuse;          /* on_accept() returns NULL */
+	bool abort_in_data;   /* on_data() aborts */
+	bool shutdown_in_eof; /* on_eof() shuts down */
+	size_t take_max;      /* on_data() consumes so many bytes in all and then stops */
 	uint8_t got[1 << 20];
 	size_t got_len;
 	unsigned data_calls;

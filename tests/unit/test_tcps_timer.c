@@ -17,7 +17,7 @@
 #include "tcpstack/wheel.h"
 
 #define TICK_NS (1ull << TCPS_WHEEL_TICK_SHIFT)
-#define TIMERS	2000u
+#define TIMERS  2000u
 
 static struct tcps_wheel wheel;
 
