@@ -407,6 +407,8 @@ void ctl_control_reload(struct ctl_control *c)
 	c->options.vhosts_count = fresh.vhosts_count;
 	c->options.log_level = fresh.log_level;
 	ctl_log_set_level((enum ctl_log_level)fresh.log_level);
+	if (!ctl_log_open(c->options.log_file)) /* anew, for whoever rotated it */
+		ctl_log(CTL_LOG_ERROR, "log_file %s cannot be opened again; the old one goes on", c->options.log_file);
 	name_vhosts(c);
 	if (!c->rib.syncing)
 		ctl_rib_defaults(&c->rib);

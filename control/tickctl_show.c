@@ -246,6 +246,13 @@ static void print_worker(const struct two *t, const json_t *texts, bool all)
 	free(what);
 }
 
+static void print_control(const json_t *c)
+{
+	printf("control\n  log-ins %lld (refused: %lld)  requests %lld in %lld batches  links lost %lld\n",
+	       (long long)int_of(c, "logins"), (long long)int_of(c, "logins_refused"), (long long)int_of(c, "records"),
+	       (long long)int_of(c, "batches"), (long long)int_of(c, "links_dropped"));
+}
+
 static void print_stats(const json_t *before, const json_t *now, const struct tickctl_options *o)
 {
 	double seconds = (double)(int_of(now, "now_ns") - int_of(before, "now_ns")) / 1e9;
@@ -258,6 +265,7 @@ static void print_stats(const json_t *before, const json_t *now, const struct ti
 
 		print_worker(&t, json_object_get(now, "texts"), o->all);
 	}
+	print_control(json_object_get(now, "control"));
 	fflush(stdout);
 }
 
