@@ -197,10 +197,13 @@ static struct amqp_msg *new_message(struct amqp_broker *b, struct amqp_channel *
 	struct amqp_span exchange = {ch->publish_names + 1, ch->publish_names[0]};
 	struct amqp_span key = {ch->publish_names + 2 + exchange.len, ch->publish_names[1 + exchange.len]};
 	size_t size = amqp_pool_size(b->pool);
+	struct amqp_msg *m = amqp_msg_new(b, exchange, key, header, body_bytes);
 
-	if (amqp_pool_used(b->pool) + header.len + body_bytes > size - size / 16)
+	if (m != NULL && amqp_pool_used(b->pool) > size - size / 16) {
+		amqp_msg_unref(b, m);
 		return NULL;
-	return amqp_msg_new(b, exchange, key, header, body_bytes);
+	}
+	return m;
 }
 
 enum amqp_verdict amqp_on_content_header(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_span payload)

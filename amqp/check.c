@@ -184,8 +184,12 @@ static const char *check_channels(const struct amqp_broker *b)
 		unacked += b->queues[i].in_use ? b->queues[i].unacked_count : 0;
 	if (unacked != count.live)
 		return "queues miscount their unacknowledged messages";
-	for (uint32_t i = b->consumers_free; i != AMQP_NONE && free_consumers <= b->limits.consumers_max; i = b->consumers_link[i])
+	for (uint32_t i = b->consumers_free; i != AMQP_NONE && free_consumers <= b->limits.consumers_max;
+	     i = b->consumers_link[i]) {
+		if (b->consumers[i].in_use || b->consumers[i].unacked_count != 0)
+			return "a free consumer is in use, or settled after it went";
 		free_consumers++;
+	}
 	if (consumers != b->consumers_count || consumers + free_consumers != b->limits.consumers_max)
 		return "consumers in use and free do not add up";
 	return NULL;

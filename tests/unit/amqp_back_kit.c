@@ -23,6 +23,8 @@ static bool writes(struct bk_conn *c)
 {
 	if (c->aborted || c->shut || c->writes_left == 0)
 		return false;
+	if (c->fail_nth > 0 && --c->fail_nth == 0)
+		return false;
 	if (c->writes_left > 0)
 		c->writes_left--;
 	return true;

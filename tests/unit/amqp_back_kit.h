@@ -30,6 +30,7 @@ struct bk_conn {
 	size_t unsent;       /* what ops->unsent says, apart from `count_unsent` */
 	bool count_unsent;   /* all bytes not read by the test are unsent, too */
 	int64_t writes_left; /* reserves, sends and send_refs that still succeed; negative: all */
+	uint32_t fail_nth;   /* that write fails, those behind it succeed; 0: none */
 	bool blocked, shut, aborted;
 };
 

@@ -299,6 +299,27 @@ static void a_publisher_without_memory_for_its_message_waits_and_acks_still_come
 	bk_fini(k);
 }
 
+static void publishes_leave_a_sixteenth_of_the_pool_to_acks_and_names(void **state)
+{
+	struct amqp_limits l;
+	struct bk *k;
+	struct bk_conn *p;
+	static uint8_t body[700];
+
+	(void)state;
+	bk_limits(&l);
+	l.message_bytes_max = 65536;
+	l.message_pool_bytes = 1u << 20;
+	k = start(&l);
+	p = bk_connect(k, 1);
+	while (!p->c->stalled)
+		bk_publish_long(p, 1, "", "q", body, sizeof body);
+	assert_in_range(amqp_pool_used(k->b->pool), (1u << 20) / 16 * 15 - 1023, (1u << 20) / 16 * 15);
+	bk_queue(k, 2, "a name still finds room");
+	bk_check(k);
+	bk_fini(k);
+}
+
 static void a_body_for_which_there_is_no_room_although_no_message_is_held_is_refused_not_awaited(void **state)
 {
 	struct amqp_limits l;
@@ -420,19 +441,19 @@ static void a_content_cut_off_in_the_middle_resets_that_connection_and_the_messa
 	unsigned frames;
 
 	(void)state;
-	/* Lead, two body references with a frame end and head between them: fails at the second, third and fourth write. */
-	for (int64_t writes = 1; writes < 4; writes++) {
+	/* Lead, two body references with a frame end and head between them: the second, third or fourth write fails. */
+	for (uint32_t nth = 2; nth <= 4; nth++) {
 		struct bk_conn *broken = bk_connect(k, 1), *good = bk_connect(k, 1);
 
 		bk_consume(broken, 1, "q", "t", false);
 		bk_consume(good, 1, "q", "t", true);
-		broken->writes_left = writes;
+		broken->fail_nth = nth;
 		bk_publish_long(p, 1, "", "q", body, 200000);
 		bk_run(k);
 		bk_check(k);
 		assert_true(broken->aborted);
 		assert_body(good, body, 200000, &frames);
-		assert_int_equal(k->b->counters[AMQP_CNT_aborts_no_room], writes);
+		assert_int_equal(k->b->counters[AMQP_CNT_aborts_no_room], nth - 1);
 		bk_disconnect(good);
 		bk_release(k, k->refs_count);
 		bk_check(k);
@@ -521,6 +542,7 @@ int main(void)
 		cmocka_unit_test(no_ack_deliveries_go_on_when_other_queues_have_taken_all_entries),
 		cmocka_unit_test(a_bounded_queue_takes_messages_in_place_of_those_it_drops_when_no_entry_is_free),
 		cmocka_unit_test(a_publisher_without_memory_for_its_message_waits_and_acks_still_come_through),
+		cmocka_unit_test(publishes_leave_a_sixteenth_of_the_pool_to_acks_and_names),
 		cmocka_unit_test(a_body_for_which_there_is_no_room_although_no_message_is_held_is_refused_not_awaited),
 		cmocka_unit_test(a_large_body_is_referenced_and_cut_into_frames_that_each_consumer_takes),
 		cmocka_unit_test(a_large_body_comes_by_get_and_in_a_return_as_well),
