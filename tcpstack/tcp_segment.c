@@ -242,7 +242,9 @@ static bool ack_field(struct tcps_conn *c, const struct tcps_seg *s, bool had_fi
 /* The eighth step: the peer's FIN is next in order. */
 static void take_fin(struct tcps_conn *c)
 {
-	c->flags = (c->flags & ~CF_FIN_OOO) | CF_EOF;
+	/* What a peer sent beyond its own FIN, before that came, is no part of the stream. */
+	c->flags = (c->flags & ~(CF_FIN_OOO | CF_OOO)) | CF_EOF;
+	c->cold->ooo_count = 0;
 	c->rcv_nxt++;
 	ack_now(c);
 	if (c->state == TCPS_ESTABLISHED) {

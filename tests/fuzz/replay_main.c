@@ -1,11 +1,12 @@
 /*
- * replay_main.c - runs a fuzz target over the files of its corpus: what `make test` does in place of exploring.
+ * replay_main.c - runs a fuzz target over stored inputs, where no fuzzer is linked: each file is one TAP line.
  *
- * Owns: nothing; each file is read into a block of exactly its size, so that a sanitizer sees a read behind it.
- * Core: a test program; a crash of the target is the failure.
+ * Owns: nothing; the target is whatever LLVMFuzzerTestOneInput() it is linked with.
+ * Core: tests only. Without arguments it takes tests/fuzz/corpus/<its own name less "fuzz_">.
  * Spec: none.
  */
 #include <dirent.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,86 +14,100 @@
 #include <sys/stat.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-__attribute__((weak)) int LLVMFuzzerInitialize(int *argc, char ***argv);
 
-static unsigned long inputs_count;
+static unsigned ran, failed;
 
-static int replay_file(const char *path)
+static void result(bool ok, const char *what, const char *why)
 {
-	FILE *f = fopen(path, "rb");
-	struct stat st;
-	uint8_t *bytes;
-	size_t size;
-
-	if (f == NULL || fstat(fileno(f), &st) != 0) {
-		printf("# %s cannot be read\n", path);
-		if (f != NULL)
-			fclose(f);
-		return 1;
-	}
-	size = (size_t)st.st_size;
-	bytes = malloc(size == 0 ? 1 : size);
-	if (bytes == NULL || fread(bytes, 1, size, f) != size) {
-		printf("# %s cannot be read whole\n", path);
-		free(bytes);
-		fclose(f);
-		return 1;
-	}
-	fclose(f);
-	/* Said before, and out of the buffer, so that a crash has a name. */
-	printf("# %s\n", path);
-	fflush(stdout);
-	LLVMFuzzerTestOneInput(bytes, size);
-	inputs_count++;
-	free(bytes);
-	return 0;
+	ran++;
+	failed += !ok;
+	printf("%sok %u - %s%s%s\n", ok ? "" : "not ", ran, what, ok ? "" : ": ", ok ? "" : why);
+	fflush(stdout); /* an input that crashes must not take the lines before it along */
 }
 
-static int replay(const char *path)
+static void run_file(const char *path)
 {
-	struct dirent **entries;
+	FILE *f = fopen(path, "rb");
+	if (f == NULL) {
+		result(false, path, "cannot be read");
+		return;
+	}
+	size_t room = 4096, len = 0;
+	uint8_t *bytes = malloc(room);
+	while (bytes != NULL) {
+		len += fread(bytes + len, 1, room - len, f);
+		if (len < room)
+			break;
+		room *= 2;
+		uint8_t *more = realloc(bytes, room);
+		if (more == NULL)
+			free(bytes);
+		bytes = more;
+	}
+	bool whole = bytes != NULL && ferror(f) == 0;
+	fclose(f);
+	/* Exactly as long as the input, so that a sanitizer sees a read beyond it. */
+	uint8_t *exact = whole ? malloc(len == 0 ? 1 : len) : NULL;
+	if (exact == NULL) {
+		free(bytes);
+		result(false, path, "cannot be read");
+		return;
+	}
+	memcpy(exact, bytes, len);
+	free(bytes);
+	printf("# %s\n", path);
+	fflush(stdout);
+	LLVMFuzzerTestOneInput(exact, len);
+	free(exact);
+	result(true, path, "");
+}
+
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
+	return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static int visible(const struct dirent *e)
+{
+	return e->d_name[0] != '.';
+}
+
+static void run_path(const char *path)
+{
 	struct stat st;
-	int failed = 0, count;
-
 	if (stat(path, &st) != 0) {
-		printf("# %s is not there\n", path);
-		return 1;
+		result(false, path, "does not exist");
+		return;
 	}
-	if (!S_ISDIR(st.st_mode))
-		return replay_file(path);
-	count = scandir(path, &entries, NULL, alphasort);
-	for (int i = 0; i < count; i++) {
-		char child[4096];
-
-		if (entries[i]->d_name[0] != '.') {
-			snprintf(child, sizeof child, "%s/%s", path, entries[i]->d_name);
-			failed += replay(child);
-		}
-		free(entries[i]);
+	if (!S_ISDIR(st.st_mode)) {
+		run_file(path);
+		return;
 	}
-	if (count >= 0)
-		free(entries);
-	return failed + (count < 0);
+	struct dirent **names = NULL;
+	int n = scandir(path, &names, visible, by_name);
+	if (n <= 0)
+		result(false, path, "has no inputs");
+	for (int i = 0; i < n; i++) {
+		char file[4096];
+		snprintf(file, sizeof(file), "%s/%s", path, names[i]->d_name);
+		run_path(file);
+		free(names[i]);
+	}
+	free(names);
 }
 
 int main(int argc, char **argv)
 {
-	const char *name = strrchr(argv[0], '/') != NULL ? strrchr(argv[0], '/') + 1 : argv[0];
-	char corpus[4096];
-	int failed = 0;
-
-	if (strncmp(name, "fuzz_", 5) == 0)
-		name += 5;
-	snprintf(corpus, sizeof corpus, "tests/fuzz/corpus/%s", name);
-	if (LLVMFuzzerInitialize != NULL)
-		LLVMFuzzerInitialize(&argc, &argv);
-	puts("1..1");
-	if (argc < 2)
-		failed = replay(corpus);
+	printf("TAP version 13\n");
 	for (int i = 1; i < argc; i++)
-		failed += replay(argv[i]);
-	/* An empty corpus proves nothing. */
-	printf("%s 1 - %s: %lu inputs of the corpus replayed\n", failed == 0 && inputs_count > 0 ? "ok" : "not ok", name,
-	       inputs_count);
-	return failed == 0 && inputs_count > 0 ? 0 : 1;
+		run_path(argv[i]);
+	if (argc < 2) {
+		const char *name = strrchr(argv[0], '/');
+		name = name == NULL ? argv[0] : name + 1;
+		char folder[4096];
+		snprintf(folder, sizeof(folder), "tests/fuzz/corpus/%s", strncmp(name, "fuzz_", 5) == 0 ? name + 5 : name);
+		run_path(folder);
+	}
+	printf("1..%u\n", ran);
+	return failed == 0 && ran > 0 ? 0 : 1;
 }

@@ -1,0 +1,424 @@
+/*
+ * fuzz_tcps.c - arbitrary frames, times and owner's calls against a stack in a chosen state.
+ *
+ * Owns: one stack a run. After every step tcps_check() must hold; at the end every pool is back at its baseline.
+ * Core: tests only; linked with libFuzzer, or with replay_main.c.
+ * Spec: the input: byte 0 chooses the state, then come operations of a kind byte and its operands.
+ */
+#include "tcpstack/tcpstack.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SECOND   1000000000ull
+#define MS       1000000ull
+#define OWN_PORT 5672u
+
+#define FIN 0x01u
+#define SYN 0x02u
+#define RST 0x04u
+#define ACK 0x10u
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+struct input {
+	const uint8_t *at, *end;
+};
+
+static struct {
+	struct tcps *t;
+	struct tcps_conn *conn;
+	uint64_t now_ns;
+	uint32_t own_seq, peer_seq; /* what the stack has sent and expects, read from its segments */
+	uint8_t frame[2048];
+	unsigned refs;
+	size_t take;
+	bool no_frames, ts, active;
+	uint16_t own_port;
+} w;
+
+static const uint8_t body[2000]; /* what the owner sends */
+
+static uint8_t take8(struct input *in)
+{
+	return in->at < in->end ? *in->at++ : 0;
+}
+
+static uint16_t take16(struct input *in)
+{
+	uint16_t high = take8(in);
+	return (uint16_t)(high << 8 | take8(in));
+}
+
+static void put16(uint8_t *p, uint32_t v)
+{
+	p[0] = (uint8_t)(v >> 8);
+	p[1] = (uint8_t)v;
+}
+
+static void put32(uint8_t *p, uint32_t v)
+{
+	put16(p, v >> 16);
+	put16(p + 2, v & 0xffff);
+}
+
+static uint32_t get32(const uint8_t *p)
+{
+	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static uint8_t *tx_alloc(void *ctx, size_t len, void **handle)
+{
+	(void)ctx;
+	if (w.no_frames || len > sizeof(w.frame))
+		return NULL;
+	*handle = w.frame;
+	return w.frame;
+}
+
+/* Learns the numbers of the stack's side, so that operands can be near them. */
+static void tx_send(void *ctx, void *handle, size_t len, const struct tcps_tx_meta *meta)
+{
+	(void)ctx;
+	(void)handle;
+	(void)meta;
+	const uint8_t *tcp = w.frame + 34;
+	if (len < 54 || w.frame[13] != 0 || w.frame[23] != 6 || (tcp[13] & RST) != 0)
+		return;
+	uint32_t payload = (uint32_t)len - 34 - (tcp[12] >> 4) * 4u;
+	w.own_seq = get32(tcp + 4) + payload + ((tcp[13] & (SYN | FIN)) != 0);
+	if (tcp[13] & ACK)
+		w.peer_seq = get32(tcp + 8);
+	w.own_port = (uint16_t)(tcp[0] << 8 | tcp[1]);
+}
+
+static void *on_accept(void *ctx, struct tcps_conn *conn, const struct tcps_endpoint *peer, uint16_t local_port)
+{
+	(void)ctx;
+	(void)peer;
+	(void)local_port;
+	if (w.conn != NULL)
+		return NULL; /* refuses a second one */
+	w.conn = conn;
+	return &w;
+}
+
+static void on_connected(void *user)
+{
+	(void)user;
+}
+
+static size_t on_data(void *user, const uint8_t *data, size_t len)
+{
+	(void)user;
+	volatile uint8_t sink = 0; /* the bytes lent must be readable to the last */
+	for (size_t i = 0; i < len; i++)
+		sink = (uint8_t)(sink + data[i]);
+	if (w.take == 12345) {
+		tcps_abort(w.conn);
+		return 0;
+	}
+	if (w.take % 7 == 3)
+		tcps_send(w.conn, "echo", 4);
+	return len < w.take ? len : w.take;
+}
+
+static void on_eof(void *user)
+{
+	(void)user;
+	if (w.take % 5 == 1)
+		tcps_shutdown(w.conn);
+}
+
+static void on_writable(void *user)
+{
+	(void)user;
+}
+
+static void on_closed(void *user, enum tcps_reason reason)
+{
+	(void)user;
+	if (tcps_reason_text(reason)[0] == '?')
+		abort();
+	w.conn = NULL;
+}
+
+static void on_release(void *ctx, void *owner)
+{
+	(void)ctx;
+	if (owner != &w || w.refs == 0)
+		abort();
+	w.refs--;
+}
+
+static void check(void)
+{
+	const char *why = tcps_check(w.t);
+	if (why != NULL) {
+		fprintf(stderr, "%s\n", why);
+		abort();
+	}
+}
+
+static void input(const uint8_t *frame, size_t len, uint32_t rx_flags)
+{
+	uint8_t *exact = malloc(len == 0 ? 1 : len);
+	if (exact == NULL)
+		abort();
+	if (len != 0)
+		memcpy(exact, frame, len);
+	tcps_input(w.t, exact, len, rx_flags, w.now_ns);
+	free(exact);
+	check();
+}
+
+static void segment(uint8_t flags, uint32_t seq, uint32_t ack, uint16_t wnd, const uint8_t *opts, size_t opts_len, size_t len)
+{
+	uint8_t f[14 + 20 + 60 + 1500] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45};
+	put16(f + 16, (uint32_t)(40 + opts_len + len));
+	f[22] = 64;
+	f[23] = 6;
+	memcpy(f + 26, (uint8_t[]){198, 18, 0, 1, 198, 18, 0, 2, 0x9c, 0x40}, 10);
+	put16(f + 36, w.own_port);
+	put32(f + 38, seq);
+	put32(f + 42, ack);
+	f[46] = (uint8_t)((20 + opts_len) << 2);
+	f[47] = flags;
+	put16(f + 48, wnd);
+	if (opts_len != 0)
+		memcpy(f + 54, opts, opts_len);
+	for (size_t i = 0; i < len; i++)
+		f[54 + opts_len + i] = (uint8_t)(seq + i);
+	input(f, 54 + opts_len + len, TCPS_RX_IP_CKSUM_GOOD | TCPS_RX_L4_CKSUM_GOOD);
+}
+
+static void arp(void)
+{
+	static const uint8_t reply[42] = {2, 0, 0, 0, 0, 2, 2, 0,   0,  0, 0, 1, 8, 6, 0, 1, 8, 0,   6,  4, 0,
+					  2, 2, 0, 0, 0, 0, 1, 198, 18, 0, 1, 2, 0, 0, 0, 0, 2, 198, 18, 0, 2};
+	input(reply, sizeof(reply), 0);
+}
+
+static void start(void)
+{
+	static const struct tcps_ops ops = {tx_alloc, tx_send,     on_accept, on_connected, on_data,
+					    on_eof,   on_writable, on_closed, on_release};
+	const struct tcps_config cfg = {.mac = {2, 0, 0, 0, 0, 2},
+					.ipv4 = {198, 18, 0, 2},
+					.ipv4_prefix_len = 24,
+					.mtu = 1500,
+					.conns_max = 3,
+					.half_open_max = 3,
+					.time_wait_max = 2,
+					.listeners_max = 2,
+					.neighbours_max = 2,
+					.blocks_max = 24,
+					.send_high_water_bytes = 9000,
+					.recv_window_bytes = 20000,
+					.rto_min_ns = 200 * MS,
+					.rto_max_ns = 10 * SECOND,
+					.msl_ns = 5 * SECOND,
+					.delayed_ack_ns = 40 * MS,
+					.keepalive_ns = 20 * SECOND,
+					.retransmits_max = 4};
+	static uint8_t *mem;
+	size_t bytes = tcps_mem_bytes(&cfg);
+	if (mem == NULL)
+		mem = aligned_alloc(64, bytes);
+	if (mem == NULL)
+		abort();
+	memset(mem, 0, bytes);
+	memset(&w, 0, sizeof(w));
+	w.now_ns = SECOND;
+	w.own_port = OWN_PORT;
+	w.take = SIZE_MAX - SIZE_MAX % 35; /* neither echoes nor shuts down */
+	w.t = tcps_init(mem, bytes, &cfg, &ops, NULL, w.now_ns);
+	if (w.t == NULL || !tcps_listen(w.t, OWN_PORT))
+		abort();
+}
+
+static void establish(bool ts)
+{
+	static const uint8_t opts[] = {2, 4, 5, 0xb4, 1, 1, 8, 10, 0, 0, 0, 9, 0, 0, 0, 0, 1, 3, 3, 2};
+	arp();
+	segment(SYN, 1000, 0, 8000, opts, ts ? 20 : 4, 0);
+	segment(ACK, 1001, w.own_seq, 8000, opts + 4, ts ? 12 : 0, 0);
+	w.ts = ts;
+	if (w.conn == NULL)
+		abort();
+}
+
+static void flush(void)
+{
+	tcps_flush(w.t, w.now_ns);
+	check();
+}
+
+/* The states of RFC 9293 figure 5, by the first byte. */
+static void enter_state(uint8_t which)
+{
+	const struct tcps_endpoint peer = {.addr = {.family = 4, .bytes = {198, 18, 0, 1}}, .port = 40000};
+	bool ts = (which & 0x80) != 0;
+	switch (which % 11) {
+	case 0: /* LISTEN */
+		return;
+	case 1: /* SYN-SENT, and by the next segment perhaps SYN-RECEIVED */
+		arp();
+		w.conn = tcps_connect(w.t, &peer, 6000, &w, w.now_ns);
+		flush();
+		return;
+	case 2: /* SYN-RECEIVED in the SYN cache */
+		segment(SYN, 1000, 0, 8000, NULL, 0, 0);
+		return;
+	default:
+		establish(ts);
+	}
+	switch (which % 11) {
+	case 4: /* data outstanding */
+		tcps_send(w.conn, "outstanding", 11);
+		w.refs += tcps_send_ref(w.conn, body, 1900, &w);
+		tcps_send(w.conn, "more", 4);
+		break;
+	case 5: /* a stopped reader, and a hole */
+		w.take = 0;
+		segment(ACK, w.peer_seq, w.own_seq, 8000, NULL, 0, 500);
+		flush();
+		segment(ACK, w.peer_seq + 3000, w.own_seq, 8000, NULL, 0, 500);
+		break;
+	case 6: /* FIN-WAIT-1 */
+		tcps_shutdown(w.conn);
+		break;
+	case 7: /* CLOSE-WAIT */
+		segment(FIN | ACK, w.peer_seq, w.own_seq, 8000, NULL, 0, 3);
+		break;
+	case 8: /* CLOSING */
+		tcps_shutdown(w.conn);
+		flush();
+		segment(FIN | ACK, w.peer_seq, w.own_seq - 1, 8000, NULL, 0, 0);
+		break;
+	case 9: /* LAST-ACK */
+		segment(FIN | ACK, w.peer_seq, w.own_seq, 8000, NULL, 0, 0);
+		tcps_shutdown(w.conn);
+		break;
+	case 10: /* FIN-WAIT-2, and TIME-WAIT by the next FIN */
+		tcps_shutdown(w.conn);
+		flush();
+		segment(ACK, w.peer_seq, w.own_seq, 8000, NULL, 0, 0);
+		break;
+	default:
+		break;
+	}
+	flush();
+}
+
+static void near_segment(struct input *in)
+{
+	uint8_t flags = take8(in);
+	int32_t seq_off = (int16_t)take16(in), ack_off = (int16_t)take16(in);
+	uint32_t seq = w.peer_seq + (uint32_t)seq_off, ack = w.own_seq + (uint32_t)ack_off;
+	uint16_t wnd = take16(in);
+	size_t len = take16(in) % 1461, opts_len = take8(in) % 11 * 4u;
+	uint8_t opts[40];
+	for (size_t i = 0; i < opts_len; i++)
+		opts[i] = take8(in);
+	segment(flags, seq, ack, wnd, opts, opts_len, len);
+}
+
+static void raw_frame(struct input *in)
+{
+	size_t len = take16(in) % 1600, left = (size_t)(in->end - in->at);
+	if (len > left)
+		len = left;
+	input(in->at, len, take8(in) & 3u);
+	in->at += len < (size_t)(in->end - in->at) ? len : (size_t)(in->end - in->at);
+}
+
+static void owner_call(struct input *in)
+{
+	uint8_t what = take8(in);
+	if (w.conn == NULL)
+		return;
+	uint8_t *room;
+	switch (what % 8) {
+	case 0:
+		tcps_send(w.conn, body, take16(in) % 2000);
+		break;
+	case 1:
+		room = tcps_reserve(w.conn, what);
+		if (room != NULL) {
+			memset(room, what, what);
+			tcps_commit(w.conn, what / 2);
+		}
+		break;
+	case 2:
+		w.refs += tcps_send_ref(w.conn, body, take16(in) % 2000, &w);
+		break;
+	case 3:
+		tcps_shutdown(w.conn);
+		break;
+	case 4:
+		w.take = take16(in);
+		break;
+	case 5:
+		tcps_resume(w.conn);
+		break;
+	case 6:
+		tcps_abort(w.conn);
+		break;
+	default:
+		w.no_frames = !w.no_frames;
+		break;
+	}
+	check();
+}
+
+static void pass(uint64_t ns)
+{
+	uint64_t until = w.now_ns + ns;
+	for (unsigned i = 0; i < 3000 && w.now_ns < until; i++) {
+		uint64_t next = tcps_next_deadline(w.t);
+		w.now_ns = next < until ? (next > w.now_ns ? next : w.now_ns + 1) : until;
+		tcps_tick(w.t, w.now_ns);
+		flush();
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct input in = {data, data + size};
+	start();
+	enter_state(take8(&in));
+	while (in.at < in.end) {
+		switch (take8(&in) % 6) {
+		case 0:
+		case 1:
+			near_segment(&in);
+			break;
+		case 2:
+			raw_frame(&in);
+			break;
+		case 3:
+			owner_call(&in);
+			break;
+		case 4:
+			pass((uint64_t)take16(&in) * MS);
+			break;
+		default:
+			flush();
+			break;
+		}
+	}
+	w.no_frames = false;
+	if (w.conn != NULL)
+		tcps_abort(w.conn);
+	pass(400 * SECOND);
+	struct tcps_usage u;
+	tcps_usage(w.t, &u);
+	if (u.conns + u.half_open + u.blocks_in_use + u.refs_in_use != 0 || w.refs != 0) {
+		fprintf(stderr, "a pool is not back at its baseline\n");
+		abort();
+	}
+	return 0;
+}
