@@ -168,7 +168,7 @@ void amqp_conn_finish(struct amqp_conn *c)
 {
 	c->state = AMQP_CONN_CLOSED;
 	amqp_conn_settle(c);
-	c->close_deadline_ns = c->b->now_ns + AMQP_CLOSE_WAIT_NS;
+	c->close_deadline_ns = c->b->now_ns + AMQP_FIN_WAIT_NS;
 	if (!c->fin_queued && !c->reset_due) {
 		c->fin_queued = true;
 		c->b->ops.shutdown(c->io);

@@ -12,7 +12,8 @@
 #include "amqp/methods.h"
 
 #define AMQP_SECOND_NS       1000000000ull
-#define AMQP_CLOSE_WAIT_NS   (10 * AMQP_SECOND_NS) /* for close-ok, then for the peer's FIN */
+#define AMQP_CLOSE_WAIT_NS   (10 * AMQP_SECOND_NS) /* for close-ok */
+#define AMQP_FIN_WAIT_NS     (3 * AMQP_SECOND_NS)  /* then for the peer's FIN; a client that leaves its socket open is reset */
 #define AMQP_SILENT_CLOSE_NS AMQP_SECOND_NS        /* a refused log-in hears nothing for this long */
 
 /* ---- method.c: methods.def at work ---- */

@@ -176,12 +176,14 @@ static void a_close_without_an_answer_ends_in_a_reset(void **state)
 	kit_say(cl, 9, AMQP_M_basic_qos, 0u, 1u, 0u);
 	kit_say(half, 0, AMQP_M_connection_close, 200u, "", 0u, 0u);
 	assert_true(half->fin);
-	kit_pass(k, 9 * KIT_SECOND);
-	assert_non_null(cl->c);
+	kit_pass(k, 2 * KIT_SECOND);
 	assert_non_null(half->c);
 	kit_pass(k, 2 * KIT_SECOND);
-	assert_true(cl->rst);
 	assert_true(half->rst); /* it answered our FIN with nothing */
+	kit_pass(k, 5 * KIT_SECOND);
+	assert_non_null(cl->c); /* close-ok has more time: our close may lie behind much that the client has to read */
+	kit_pass(k, 2 * KIT_SECOND);
+	assert_true(cl->rst);
 }
 
 /* ---- stalls ---- */
