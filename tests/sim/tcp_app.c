@@ -166,13 +166,12 @@ uint64_t app_act(struct app *a, uint64_t now_ns)
 	return next;
 }
 
-void app_connect(struct app *a, uint16_t local_port, uint16_t port, uint64_t now_ns)
+bool app_connect(struct app *a, uint16_t local_port, uint16_t port, uint64_t now_ns)
 {
 	const struct tcps_endpoint peer = {.addr = {.family = 4, .bytes = {198, 18, 0, (uint8_t)(!a->host->side + 1)}},
 					   .port = port};
 	a->conn = tcps_connect(a->host->t, &peer, local_port, a, now_ns);
-	if (a->conn == NULL)
-		a->broken = "tcps_connect() failed";
+	return a->conn != NULL;
 }
 
 static void *on_accept(void *ctx, struct tcps_conn *conn, const struct tcps_endpoint *peer, uint16_t local_port)
@@ -195,6 +194,7 @@ static void on_connected(void *user)
 	if (a->open)
 		a->broken = "on_connected() came twice";
 	a->open = true;
+	a->accepted = true;
 }
 
 static size_t on_data(void *user, const uint8_t *data, size_t len)

@@ -20,6 +20,7 @@ struct app {
 	unsigned id; /* of the stream that it sends */
 	enum app_style style;
 	bool server;
+	bool connects; /* opens actively; both ends do where the open is simultaneous */
 
 	uint64_t send_total, sent, received;
 	uint64_t chunk;        /* ping-pong: bytes a turn */
@@ -40,7 +41,8 @@ extern const struct tcps_ops app_ops;
 
 /* Does what is due; returns when it next wants to be called. */
 uint64_t app_act(struct app *a, uint64_t now_ns);
-void app_connect(struct app *a, uint16_t local_port, uint16_t port, uint64_t now_ns);
+/* False: the stack would not, because the tuple is still in TIME_WAIT. */
+bool app_connect(struct app *a, uint16_t local_port, uint16_t port, uint64_t now_ns);
 /* The server's half of a connection from `peer_port`; supplied by the simulation. */
 struct app *app_for(struct host *h, uint16_t peer_port);
 

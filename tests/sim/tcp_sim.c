@@ -16,23 +16,28 @@
 #include <string.h>
 #include <time.h>
 
-#define PAIRS_MAX   4u
-#define CLIENT_PORT 2000u
-#define SERVER_PORT 5672u
-#define BOUND_NS    (3600ull * 1000000000ull) /* virtual: what has not ended by then has stalled */
-#define STEPS_MAX   3000000u
-#define MS          1000000ull
+#define PAIRS_MAX     4u
+#define CLIENT_PORT   2000u
+#define SERVER_PORT   5672u
+#define CROSSING_PORT 3000u /* of the server's end where the open is simultaneous */
+#define LIVES_MAX     3u
+#define BOUND_NS      (3600ull * 1000000000ull) /* virtual: what has not ended by then has stalled */
+#define STEPS_MAX     3000000u
+#define MS            1000000ull
 
 struct world {
 	struct net *net;
 	struct host hosts[2];
 	struct app clients[PAIRS_MAX], servers[PAIRS_MAX];
-	uint64_t connect_at_ns[PAIRS_MAX];
-	unsigned pair_count, connected_count;
+	uint64_t connect_at_ns[PAIRS_MAX]; /* 0: connected */
+	unsigned lives[PAIRS_MAX];         /* connections still to be made on the same ports */
+	unsigned pair_count;
+	unsigned stream_count; /* every stream has bytes of its own, so that an old one's cannot pass for them */
 	uint32_t refs_out;
 	uint64_t start_ns, now_ns;
 	uint64_t trouble_at_ns; /* the next blackhole or starvation */
 	uint64_t trouble_until_ns;
+	uint32_t forge_chance; /* of NET_PER, each step */
 	uint64_t steps;
 	struct {
 		uint32_t iss, edge;
@@ -43,6 +48,9 @@ struct world {
 
 static struct world world;
 static bool verbose, trace;
+static uint64_t totals[TCPS_CNT_COUNT];
+static uint64_t total_steps, total_bytes;
+static double total_virtual_s;
 
 struct app *app_for(struct host *h, uint16_t peer_port)
 {
@@ -94,8 +102,10 @@ static void set_up_pair(struct world *w, unsigned i)
 {
 	struct net *n = w->net;
 	struct app *c = &w->clients[i], *s = &w->servers[i];
+	unsigned id = w->stream_count;
+	w->stream_count += 2;
 	enum app_style style = (enum app_style)net_below(n, APP_STYLES);
-	*c = (struct app){.host = &w->hosts[0], .net = n, .peer = s, .id = 2 * i, .style = style, .refs_out = &w->refs_out};
+	*c = (struct app){.host = &w->hosts[0], .net = n, .peer = s, .id = id, .style = style, .refs_out = &w->refs_out};
 	*s = (struct app){.host = &w->hosts[1],
 			  .net = n,
 			  .peer = c,
@@ -118,7 +128,9 @@ static void set_up_pair(struct world *w, unsigned i)
 		ends[e]->stall_chance = net_chance(n, 6000) ? 0 : (uint32_t)net_spread(n, 1, 3000);
 		ends[e]->stall_max_ns = net_spread(n, MS, 4000 * MS);
 	}
-	w->connect_at_ns[i] = w->start_ns + net_spread(n, 1, 500 * MS);
+	c->connects = true;
+	s->connects = net_chance(n, 1000);
+	w->connect_at_ns[i] = w->now_ns + net_spread(n, 1, 500 * MS);
 	if (net_chance(n, 1000)) {
 		struct app *a = ends[net_below(n, 2)];
 		a->abort_at_ns = w->connect_at_ns[i] + net_spread(n, 1, 3000 * MS);
@@ -165,9 +177,12 @@ static void world_init(struct world *w, uint64_t seed)
 	}
 	tcps_listen(w->hosts[1].t, SERVER_PORT);
 	w->pair_count = 1 + (unsigned)net_below(w->net, PAIRS_MAX);
-	for (unsigned i = 0; i < w->pair_count; i++)
+	for (unsigned i = 0; i < w->pair_count; i++) {
 		set_up_pair(w, i);
+		w->lives[i] = net_chance(w->net, 7000) ? 0 : (unsigned)net_below(w->net, LIVES_MAX);
+	}
 	w->trouble_at_ns = net_chance(w->net, 5000) ? NET_NEVER : w->start_ns + net_spread(w->net, 1, 3000 * MS);
+	w->forge_chance = net_chance(w->net, 7000) ? 0 : (uint32_t)net_spread(w->net, 1, 1000);
 	w->trouble_until_ns = w->start_ns + 30000 * MS;
 }
 
@@ -176,6 +191,41 @@ static void world_fini(struct world *w)
 	host_fini(&w->hosts[0]);
 	host_fini(&w->hosts[1]);
 	net_free(w->net);
+}
+
+/*
+ * Somebody off the path, who guesses well: a segment for a live connection that is inside the window but not what the
+ * peer would send. RFC 5961: none of these may do harm.
+ */
+static void forge(struct world *w)
+{
+	unsigned side = (unsigned)net_below(w->net, 2);
+	const struct tcps *t = w->hosts[side].t;
+	const struct tcps_conn *c = &t->conns[net_below(w->net, PAIRS_MAX)];
+	if (c->t == NULL || c->state < TCPS_ESTABLISHED || (c->flags & CF_DEAD) != 0)
+		return;
+	static const uint8_t kinds[] = {TCP_RST, TCP_RST | TCP_ACK, TCP_SYN, TCP_SYN | TCP_ACK, TCP_ACK, TCP_ACK | TCP_FIN};
+	uint8_t flags = kinds[net_below(w->net, sizeof(kinds))];
+	uint32_t window = c->rcv_adv - c->rcv_nxt;
+	uint32_t seq = c->rcv_nxt + 1 + (uint32_t)net_below(w->net, window + 1000);
+	uint32_t ack = c->snd_una + (flags & TCP_RST ? 0 : 0x40000000u); /* a blind attacker does not know what was sent */
+	uint8_t f[54] = {0};
+	memcpy(f, t->cfg.mac, 6);
+	f[6] = 2;
+	put_be16(f + 12, ETH_TYPE_IPV4);
+	put_be16(f + 14, 0x4500);
+	put_be16(f + 16, 40);
+	f[22] = 64;
+	f[23] = 6;
+	put_raw32(f + 26, c->peer_addr_raw);
+	put_raw32(f + 30, t->addr_raw);
+	put_raw32(f + 34, c->ports_raw);
+	put_be32(f + 38, seq);
+	put_be32(f + 42, ack);
+	f[46] = 5 << 4;
+	f[47] = flags;
+	put_be16(f + 48, 1000);
+	tcps_input(w->hosts[side].t, f, sizeof(f), TCPS_RX_IP_CKSUM_GOOD | TCPS_RX_L4_CKSUM_GOOD, w->now_ns);
 }
 
 /* The line goes dead for a while, or a port runs out of frames. */
@@ -246,20 +296,62 @@ static bool check(struct world *w)
 	return true;
 }
 
+static bool pair_closed(const struct world *w, unsigned i)
+{
+	const struct app *c = &w->clients[i], *s = &w->servers[i];
+	return w->connect_at_ns[i] == 0 && c->closed && ((!s->accepted && !s->connects) || s->closed);
+}
+
+/* A connection that nobody aborted carried both streams whole, unless its handshake never came through. */
+static bool judge_pair(struct world *w, unsigned i)
+{
+	const struct app *c = &w->clients[i], *s = &w->servers[i];
+	if (c->abort_wanted || s->abort_wanted || !s->accepted || !c->accepted)
+		return true;
+	if (c->reason != TCPS_CLOSED_NORMALLY || s->reason != TCPS_CLOSED_NORMALLY) {
+		char what[128];
+		snprintf(what, sizeof(what), "pair %u ended otherwise than by FIN: client %s, server %s", i,
+			 tcps_reason_text(c->reason), tcps_reason_text(s->reason));
+		return fail(w, what, 0);
+	}
+	if (c->received != s->send_total || s->received != c->send_total || !c->eof || !s->eof)
+		return fail(w, "a stream ended before its last byte", 0);
+	return true;
+}
+
+static void open_pair(struct world *w, unsigned i)
+{
+	struct app *c = &w->clients[i], *s = &w->servers[i];
+	uint16_t port = (uint16_t)(CLIENT_PORT + i), other = s->connects ? (uint16_t)(CROSSING_PORT + i) : SERVER_PORT;
+	w->connect_at_ns[i] = 0;
+	bool opened = app_connect(c, port, other, w->now_ns);
+	c->closed = !opened;
+	if (s->connects)
+		s->closed = !opened || !app_connect(s, other, port, w->now_ns);
+	if (c->closed != s->closed && s->connects)
+		(c->closed ? s : c)->abort_at_ns = w->now_ns; /* one end may, the other may not: no connection */
+}
+
+/* Opens what is due, lets every application act, and begins anew on the same ports where lives are left. */
 static uint64_t run_apps(struct world *w)
 {
 	uint64_t next = NET_NEVER;
 	for (unsigned i = 0; i < w->pair_count; i++) {
-		if (w->connect_at_ns[i] != 0 && w->now_ns >= w->connect_at_ns[i]) {
-			w->connect_at_ns[i] = 0;
-			w->connected_count++;
-			app_connect(&w->clients[i], (uint16_t)(CLIENT_PORT + i), SERVER_PORT, w->now_ns);
-		}
-		if (w->connect_at_ns[i] != 0 && w->connect_at_ns[i] < next)
-			next = w->connect_at_ns[i];
+		if (w->connect_at_ns[i] != 0 && w->now_ns >= w->connect_at_ns[i])
+			open_pair(w, i);
 		uint64_t c = app_act(&w->clients[i], w->now_ns), s = app_act(&w->servers[i], w->now_ns);
 		next = c < next ? c : next;
 		next = s < next ? s : next;
+		/* Not where the server never heard of it: it may yet, from a segment still on the way. */
+		if (w->lives[i] > 0 && pair_closed(w, i) && !w->servers[i].accepted)
+			w->lives[i] = 0;
+		if (w->lives[i] > 0 && pair_closed(w, i) && judge_pair(w, i)) {
+			total_bytes += w->clients[i].received + w->servers[i].received;
+			w->lives[i]--;
+			set_up_pair(w, i);
+		}
+		if (w->connect_at_ns[i] != 0 && w->connect_at_ns[i] < next)
+			next = w->connect_at_ns[i];
 	}
 	return next;
 }
@@ -300,10 +392,8 @@ static void receive_burst(struct world *w)
 
 static bool all_closed(const struct world *w)
 {
-	if (w->connected_count < w->pair_count)
-		return false;
 	for (unsigned i = 0; i < w->pair_count; i++) {
-		if (!w->clients[i].closed || (w->servers[i].accepted && !w->servers[i].closed))
+		if (!pair_closed(w, i) || w->lives[i] > 0)
 			return false;
 	}
 	for (unsigned side = 0; side < 2; side++) {
@@ -325,6 +415,8 @@ static bool step(struct world *w)
 		tcps_tick(w->hosts[side].t, w->now_ns);
 	if (w->now_ns >= w->trouble_at_ns)
 		trouble(w);
+	if (net_chance(w->net, w->forge_chance))
+		forge(w);
 	uint64_t next = run_apps(w);
 	for (unsigned side = 0; side < 2; side++)
 		tcps_flush(w->hosts[side].t, w->now_ns);
@@ -346,23 +438,6 @@ static bool step(struct world *w)
 	return true;
 }
 
-/* A connection that nobody aborted carried both streams whole, unless its handshake never came through. */
-static bool judge_pair(struct world *w, unsigned i)
-{
-	const struct app *c = &w->clients[i], *s = &w->servers[i];
-	if (c->abort_wanted || s->abort_wanted || !s->accepted)
-		return true;
-	if (c->reason != TCPS_CLOSED_NORMALLY || s->reason != TCPS_CLOSED_NORMALLY) {
-		char what[128];
-		snprintf(what, sizeof(what), "pair %u ended otherwise than by FIN: client %s, server %s", i,
-			 tcps_reason_text(c->reason), tcps_reason_text(s->reason));
-		return fail(w, what, 0);
-	}
-	if (c->received != s->send_total || s->received != c->send_total || !c->eof || !s->eof)
-		return fail(w, "a stream ended before its last byte", 0);
-	return true;
-}
-
 static bool judge(struct world *w)
 {
 	for (unsigned i = 0; i < w->pair_count; i++) {
@@ -377,10 +452,6 @@ static bool judge(struct world *w)
 	}
 	return w->refs_out == 0 || fail(w, "a reference was never released", 0);
 }
-
-static uint64_t totals[TCPS_CNT_COUNT];
-static uint64_t total_steps, total_bytes;
-static double total_virtual_s;
 
 static bool run_seed(uint64_t seed)
 {
@@ -429,7 +500,7 @@ int main(int argc, char **argv)
 						{"trace", no_argument, NULL, 't'},
 						{"help", no_argument, NULL, 'h'},
 						{NULL, 0, NULL, 0}};
-	uint64_t seed = 1, count = 1000, failed = 0, ran = 0;
+	uint64_t seed = 1, count = 3000, failed = 0, ran = 0;
 	bool keep_going = false;
 	int opt;
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
