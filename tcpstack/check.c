@@ -31,6 +31,10 @@ static const char *check_timers(const struct tcps_conn *c)
 		return "data or a SYN or FIN is outstanding and no retransmission or persist timer is armed";
 	if ((c->flags & (CF_ACK_NOW | CF_NO_NEIGH)) == CF_ACK_NOW)
 		return "an ACK is owed and the connection is not on the touched list";
+	uint32_t edge = c->rx_head_seq + c->t->cfg.recv_window_bytes;
+	bool nearly_shut = !opening && c->rcv_adv - c->rcv_nxt < c->t->window_step && (c->flags & (CF_EOF | CF_NO_NEIGH)) == 0;
+	if (nearly_shut && c->ack_segments == 0 && (int32_t)(edge - c->rcv_adv) >= (int32_t)c->t->window_step)
+		return "the reader went on and no window update is on its way";
 	if (c->ack_segments > 0 && c->delack_deadline_ns == TCPS_NEVER && (c->flags & CF_NO_NEIGH) == 0)
 		return "segments are unacknowledged and no delayed-ACK timer is armed";
 	return NULL;
