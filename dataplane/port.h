@@ -25,6 +25,7 @@ struct dp_port {
 	uint8_t mac[6]; /* of our stack, which need not be the port's */
 	bool promiscuous;
 	uint16_t mtu, rx_desc_count, tx_desc_count;
+	uint16_t tx_burst_max; /* 0: any */
 	bool rx_cksum, tx_ip_cksum, tx_tcp_cksum;
 	int numa_node;        /* of the port; that of the first worker where the port has none */
 	uint32_t mbufs_count; /* in each pool */

@@ -81,29 +81,45 @@ bool dp_tx_forward(struct dp_tx *tx, struct rte_mbuf *m)
 	return true;
 }
 
-uint32_t dp_tx_burst(struct dp_tx *tx)
+/* One call of the driver. Returns how many of `count` frames are done with, those that it will never take included. */
+static uint16_t give(struct dp_tx *tx, struct rte_mbuf **frame, uint16_t count)
 {
-	uint16_t count = (uint16_t)tx->frames_count, ready = count, sent;
+	uint16_t ready = count, sent;
 
-	if (count == 0)
-		return 0;
 	if (tx->prepare)
-		ready = rte_eth_tx_prepare(tx->port_id, tx->queue, tx->frame, count);
-	sent = rte_eth_tx_burst(tx->port_id, tx->queue, tx->frame, ready);
+		ready = rte_eth_tx_prepare(tx->port_id, tx->queue, frame, count);
+	sent = rte_eth_tx_burst(tx->port_id, tx->queue, frame, ready);
 	tx->counters[DP_CNT_port_tx_bursts]++;
 	tx->counters[DP_CNT_port_tx_packets] += sent;
 	/* A frame that the driver will never take must not stand in the way of the others; the stack sends it anew. */
 	if (sent == ready && ready != count) {
-		rte_pktmbuf_free(tx->frame[ready]);
+		rte_pktmbuf_free(frame[ready]);
 		tx->counters[DP_CNT_port_tx_refused]++;
 		sent++;
 	}
-	if (sent != count) {
-		tx->counters[DP_CNT_port_tx_partial]++;
-		memmove(tx->frame, tx->frame + sent, (count - sent) * sizeof tx->frame[0]);
-	}
-	tx->frames_count = (uint32_t)count - sent;
 	return sent;
+}
+
+uint32_t dp_tx_burst(struct dp_tx *tx)
+{
+	uint16_t count = (uint16_t)tx->frames_count, done = 0;
+
+	if (count == 0)
+		return 0;
+	while (done < count) {
+		uint16_t left = (uint16_t)(count - done), ask = tx->burst_max != 0 && left > tx->burst_max ? tx->burst_max : left;
+		uint16_t sent = give(tx, tx->frame + done, ask);
+
+		done = (uint16_t)(done + sent);
+		if (sent != ask || tx->burst_max == 0)
+			break;
+	}
+	if (done != count) {
+		tx->counters[DP_CNT_port_tx_partial]++;
+		memmove(tx->frame, tx->frame + done, (count - done) * sizeof tx->frame[0]);
+	}
+	tx->frames_count = (uint32_t)count - done;
+	return done;
 }
 
 void dp_tx_drop(struct dp_tx *tx)

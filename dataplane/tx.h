@@ -22,7 +22,8 @@ struct rte_mempool;
 
 struct dp_tx {
 	uint16_t port_id, queue;
-	bool prepare; /* an offload is in use, so frames pass rte_eth_tx_prepare() */
+	bool prepare;       /* an offload is in use, so frames pass rte_eth_tx_prepare() */
+	uint16_t burst_max; /* frames that the port gets at a time; 0: as many as there are */
 	struct rte_mempool *pool;
 	uint64_t *counters; /* the worker's own */
 	uint32_t frames_count;

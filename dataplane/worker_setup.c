@@ -124,6 +124,7 @@ static void set_constants(struct dp_worker *w, const struct dp_options *o, const
 	w->tx.port_id = port->id;
 	w->tx.queue = w->queue;
 	w->tx.prepare = port->tx_ip_cksum || port->tx_tcp_cksum;
+	w->tx.burst_max = port->tx_burst_max;
 	w->tx.pool = port->pool[w->idx];
 	w->tx.counters = w->counter;
 	w->counter[DP_CNT_pool_mbufs_max] = port->mbufs_count;

@@ -15,3 +15,5 @@ $(BUILD)/bench/idle_memory: $(BUILD)/tests/bench/idle_memory.o $(TCPSTACK_OBJS) 
 	@echo "  LD      $@"
 	@$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(HS_RT_LIBS)
 TEST_PROGRAMS += $(BUILD)/bench/idle_memory
+
+BENCH_PROGRAMS += $(BUILD)/bench/fanout $(BUILD)/bin/tcp_cost
