@@ -328,11 +328,14 @@ static void near_segment(struct input *in)
 
 static void raw_frame(struct input *in)
 {
-	size_t len = take16(in) % 1600, left = (size_t)(in->end - in->at);
+	size_t len = take16(in) % 1600;
+	uint32_t rx_flags = take8(in) & 3u;
+	size_t left = (size_t)(in->end - in->at);
 	if (len > left)
 		len = left;
-	input(in->at, len, take8(in) & 3u);
-	in->at += len < (size_t)(in->end - in->at) ? len : (size_t)(in->end - in->at);
+	const uint8_t *frame = in->at;
+	in->at += len;
+	input(frame, len, rx_flags);
 }
 
 static void owner_call(struct input *in)
