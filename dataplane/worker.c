@@ -70,8 +70,11 @@ static uint32_t rx_flags(const struct dp_worker *w, const struct rte_mbuf *m)
 static uint32_t poll_rx(struct dp_worker *w)
 {
 	struct rte_mbuf *frame[DP_BURST_MAX];
-	uint16_t got = rte_eth_rx_burst(w->port_id, w->queue, frame, DP_BURST_MAX), count = got;
+	uint16_t got, count;
 
+	if (w->tap.call != NULL)
+		w->tap.call(w->tap.signo);
+	got = count = rte_eth_rx_burst(w->port_id, w->queue, frame, DP_BURST_MAX);
 	if (got == 0)
 		return 0;
 	w->counter[DP_CNT_worker_rx_bursts]++;
@@ -271,8 +274,8 @@ static void set_time(struct dp_worker *w)
 }
 
 /*
- * net_tap tells of a frame by a realtime signal, and whoever handles it loses a microsecond or two: the worker, which waits
- * for it, must not mask it, and the main thread, which would have to be woken, does (main.c).
+ * With --idle adaptive net_tap tells of a frame by its realtime signal (else see tap_poll.c): the worker, which sleeps until it
+ * comes, must not mask it, and the main thread, which would have to be woken, does (main.c).
  */
 static void take_realtime_signals(int how)
 {

@@ -22,6 +22,7 @@
 #include "dataplane/rows.h"
 #include "dataplane/shm.h"
 #include "dataplane/stages.h"
+#include "dataplane/tap_poll.h"
 #include "dataplane/tx.h"
 #include "tcpstack/tcpstack.h"
 
@@ -41,6 +42,7 @@ struct dp_worker {
 	uint16_t amqp_port;
 	bool udp_echo, adaptive;
 	bool rx_cksum;
+	struct dp_tap_trigger tap; /* net_tap, polled: called before each receive burst */
 	uint8_t mac[6], ipv4[4];
 	uint64_t idle_after_ns;
 	struct dp_clock clock;

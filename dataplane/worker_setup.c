@@ -118,6 +118,9 @@ static void set_constants(struct dp_worker *w, const struct dp_options *o, const
 	w->udp_echo = o->udp_echo;
 	w->adaptive = o->idle == DP_IDLE_ADAPTIVE;
 	w->rx_cksum = port->rx_cksum;
+	/* A worker that sleeps is woken by the driver's signal; one that polls is better off without. */
+	if (!w->adaptive && strcmp(port->driver, "net_tap") == 0)
+		w->tap = dp_tap_poll_take();
 	memcpy(w->mac, port->mac, 6);
 	memcpy(w->ipv4, o->ipv4.addr, 4);
 	w->idle_after_ns = o->idle_after_us * 1000ull;
