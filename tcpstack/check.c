@@ -150,13 +150,18 @@ static const char *check_conn(const struct tcps_conn *c, uint32_t *blocks, uint3
 
 static const char *check_touched(const struct tcps *t)
 {
-	uint32_t n = 0, last = TCPS_NIL;
-	for (uint32_t i = t->touched_head_idx; i != TCPS_NIL; i = t->conns[i].touched_next_idx) {
-		if ((t->conns[i].flags & CF_TOUCHED) == 0 || t->conns[i].touched_prev_idx != last || ++n > t->touched_count)
+	uint32_t live = 0, flagged = 0;
+	for (uint32_t i = 0; i < t->touched_count; i++) {
+		uint32_t idx = t->touched[i];
+		if (idx == TCPS_NIL)
+			continue;
+		if ((t->conns[idx].flags & CF_TOUCHED) == 0 || t->conns[idx].touched_at != i)
 			return "the touched list is broken";
-		last = i;
+		live++;
 	}
-	return n == t->touched_count && last == t->touched_tail_idx ? NULL : "the touched list miscounts";
+	for (uint32_t i = 0; i < t->cfg.conns_max; i++)
+		flagged += (t->conns[i].flags & CF_TOUCHED) != 0;
+	return live == flagged ? NULL : "the touched list miscounts";
 }
 
 static const char *check_minis(const struct tcps_mini_pool *p)

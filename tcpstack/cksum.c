@@ -21,8 +21,13 @@ uint64_t tcps_sum_words(uint64_t sum, const uint8_t *data, size_t len)
 	if (__builtin_expect(len < 8, 0))
 		return tcps_sum_add(sum, load_short(data, len));
 	const uint8_t *end = data + len;
-	for (; len >= 32; len -= 32, data += 32)
+	for (; len >= 64; len -= 64, data += 64)
+		sum = tcps_sum32(tcps_sum32(sum, data), data + 32);
+	if (len >= 32) {
 		sum = tcps_sum32(sum, data);
+		data += 32;
+		len -= 32;
+	}
 	for (; len >= 8; len -= 8, data += 8)
 		sum = tcps_sum_add(sum, tcps_load64(data));
 	/* The rest is the end of the last whole word; shifting drops what was added before. */

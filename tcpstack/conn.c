@@ -60,7 +60,7 @@ struct tcps_conn *tcps_conn_new(struct tcps *t, uint32_t peer_addr_raw, uint32_t
 	struct tcps_cold *cold = &t->colds[idx];
 	t->conn_free_idx = c->hash_next_idx;
 	t->conn_count++;
-	*c = (struct tcps_conn){.t = t, .cold = cold, .peer_addr_raw = peer_addr_raw, .ports_raw = ports_raw};
+	*c = (struct tcps_conn){.t = t, .cold = cold, .own_idx = idx, .peer_addr_raw = peer_addr_raw, .ports_raw = ports_raw};
 	*cold = (struct tcps_cold){.part_block_idx = TCPS_NIL, .rx_first_idx = TCPS_NIL, .rx_last_idx = TCPS_NIL};
 	c->timer.kind = TCPS_TIMER_CONN;
 	c->neigh_idx = neigh_idx;
@@ -78,21 +78,22 @@ struct tcps_conn *tcps_conn_new(struct tcps *t, uint32_t peer_addr_raw, uint32_t
 	return c;
 }
 
-void tcps_touch_slow(struct tcps_conn *c)
+/* Closes the gaps that dead connections left. There are more places than connections, so room is found. */
+void tcps_touched_squeeze(struct tcps *t)
 {
-	struct tcps *t = c->t;
-	if (c->flags & CF_DEAD)
-		return;
-	uint32_t idx = tcps_conn_idx(t, c);
-	c->flags |= CF_TOUCHED;
-	c->touched_next_idx = TCPS_NIL;
-	c->touched_prev_idx = t->touched_tail_idx;
-	if (t->touched_tail_idx != TCPS_NIL)
-		t->conns[t->touched_tail_idx].touched_next_idx = idx;
-	else
-		t->touched_head_idx = idx;
-	t->touched_tail_idx = idx;
-	t->touched_count++;
+	uint32_t kept = 0, flush_at = t->flush_at, flush_end = t->flush_end;
+	for (uint32_t i = 0; i < t->touched_count; i++) {
+		uint32_t idx = t->touched[i];
+		t->flush_at = i == flush_at ? kept : t->flush_at;
+		t->flush_end = i == flush_end ? kept : t->flush_end;
+		if (idx == TCPS_NIL)
+			continue;
+		t->conns[idx].touched_at = kept;
+		t->touched[kept++] = idx;
+	}
+	t->flush_at = flush_at >= t->touched_count ? kept : t->flush_at;
+	t->flush_end = flush_end >= t->touched_count ? kept : t->flush_end;
+	t->touched_count = kept;
 }
 
 void tcps_conn_slot_free(struct tcps_conn *c)
@@ -100,7 +101,7 @@ void tcps_conn_slot_free(struct tcps_conn *c)
 	struct tcps *t = c->t;
 	c->flags = 0;
 	c->hash_next_idx = t->conn_free_idx;
-	t->conn_free_idx = tcps_conn_idx(t, c);
+	t->conn_free_idx = c->own_idx;
 	t->conn_count--;
 }
 
@@ -115,7 +116,7 @@ static void count_close(struct tcps *t, enum tcps_reason reason)
 
 static void table_remove(struct tcps *t, struct tcps_conn *c)
 {
-	uint32_t idx = tcps_conn_idx(t, c);
+	uint32_t idx = c->own_idx;
 	uint32_t *link = bucket_of(t, c->peer_addr_raw, c->ports_raw);
 	while (*link != idx)
 		link = &t->conns[*link].hash_next_idx;

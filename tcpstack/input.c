@@ -82,7 +82,8 @@ static inline void lend_in_order(struct tcps_conn *c, const uint8_t *data, uint3
  * RFC 7323 appendix D: what is next in order, with nothing special about it. False: the general path has to look, and
  * nothing has changed.
  */
-static inline bool fast_path(struct tcps_conn *c, const uint8_t *tcp, uint32_t header_len, uint32_t len)
+static inline __attribute__((always_inline)) bool fast_path(struct tcps_conn *c, const uint8_t *tcp, uint32_t header_len,
+							    uint32_t len)
 {
 	struct tcps *t = c->t;
 	uint32_t seq = get_be32(tcp + 4), ack = get_be32(tcp + 8);
@@ -151,35 +152,51 @@ static inline bool cksum_good(const struct tcps *t, const uint8_t *ip, const uin
 	return tcps_sum_fold64(tcps_sum_words(pseudo, tcp, len)) == 0xffff;
 }
 
-static inline void tcp_input(struct tcps *t, const uint8_t *frame, const uint8_t *ip, const uint8_t *tcp, uint32_t len,
-			     uint32_t rx_flags)
+/* The length of the TCP header, or 0: dropped and counted. */
+static inline uint32_t tcp_header_len(struct tcps *t, const uint8_t *ip, const uint8_t *tcp, uint32_t len, uint32_t rx_flags)
 {
 	if (len < TCP_HLEN) {
 		TCPS_COUNT(t, drop_short_tcp);
-		return;
+		return 0;
 	}
 	uint32_t header_len = (tcp[12] >> 4) * 4u;
 	if (header_len < TCP_HLEN || header_len > len) {
 		TCPS_COUNT(t, drop_bad_tcp_offset);
-		return;
+		return 0;
 	}
 	if ((rx_flags & TCPS_RX_L4_CKSUM_GOOD) == 0 && !cksum_good(t, ip, tcp, len)) {
 		TCPS_COUNT(t, drop_bad_tcp_cksum);
-		return;
+		return 0;
 	}
 	TCPS_COUNT(t, segments_in);
+	return header_len;
+}
+
+static inline void tcp_input(struct tcps *t, const uint8_t *frame, const uint8_t *ip, const uint8_t *tcp, uint32_t len,
+			     uint32_t rx_flags)
+{
+	uint32_t header_len = tcp_header_len(t, ip, tcp, len, rx_flags);
+	if (__builtin_expect(header_len == 0, 0))
+		return;
 	struct tcps_conn *c = tcps_conn_find(t, get_raw32(ip + 12), get_raw32(tcp));
 	if (__builtin_expect(c == NULL, 0) || !fast_path(c, tcp, header_len, len - header_len))
 		slow_path(t, c, frame, ip, tcp, header_len, len - header_len);
 }
 
-static inline bool header_cksum_good(const uint8_t *ip, uint32_t header_len)
+/* Behind IP options: the general path will do. */
+static __attribute__((noinline)) void tcp_unusual(struct tcps *t, const uint8_t *frame, const uint8_t *ip, uint32_t ip_header_len,
+						  uint32_t len, uint32_t rx_flags)
 {
-	uint64_t sum = header_len == IPV4_HLEN ? tcps_sum20(0, ip) : tcps_sum_words(0, ip, header_len);
-	return tcps_sum_fold64(sum) == 0xffff;
+	const uint8_t *tcp = ip + ip_header_len;
+	uint32_t header_len = tcp_header_len(t, ip, tcp, len, rx_flags);
+	if (header_len == 0)
+		return;
+	struct tcps_conn *c = tcps_conn_find(t, get_raw32(ip + 12), get_raw32(tcp));
+	slow_path(t, c, frame, ip, tcp, header_len, len - header_len);
 }
 
-static inline void ipv4_input(struct tcps *t, const uint8_t *frame, size_t len, uint32_t rx_flags)
+/* Whatever is not the ordinary case below: options, fragments, other protocols, malformed headers. */
+static __attribute__((noinline)) void ipv4_unusual(struct tcps *t, const uint8_t *frame, size_t len, uint32_t rx_flags)
 {
 	const uint8_t *ip = frame + ETH_HLEN;
 	if (len < ETH_HLEN + IPV4_HLEN) {
@@ -188,26 +205,38 @@ static inline void ipv4_input(struct tcps *t, const uint8_t *frame, size_t len, 
 	}
 	uint32_t header_len = (ip[0] & 0xfu) * 4u;
 	uint32_t total = get_be16(ip + 2);
-	if (ip[0] >> 4 != 4 || header_len < IPV4_HLEN || total < header_len || total > len - ETH_HLEN) {
+	if (ip[0] >> 4 != 4 || header_len < IPV4_HLEN || total < header_len || total > len - ETH_HLEN)
 		TCPS_COUNT(t, drop_bad_ip_header);
-		return;
-	}
-	if ((rx_flags & TCPS_RX_IP_CKSUM_GOOD) == 0 && !header_cksum_good(ip, header_len)) {
+	else if ((rx_flags & TCPS_RX_IP_CKSUM_GOOD) == 0 && tcps_sum_fold64(tcps_sum_words(0, ip, header_len)) != 0xffff)
 		TCPS_COUNT(t, drop_bad_ip_cksum);
-		return;
-	}
-	if (get_raw32(ip + 16) != t->addr_raw) {
+	else if (get_raw32(ip + 16) != t->addr_raw)
 		TCPS_COUNT(t, drop_not_for_us);
-		return;
-	}
-	if ((get_be16(ip + 6) & IPV4_FRAGMENT_MASK) != 0) {
+	else if ((get_be16(ip + 6) & IPV4_FRAGMENT_MASK) != 0)
 		TCPS_COUNT(t, drop_fragment);
-		return;
-	}
-	if (__builtin_expect(ip[9] == IPPROTO_TCP_NUM, 1))
-		tcp_input(t, frame, ip, ip + header_len, total - header_len, rx_flags);
+	else if (ip[9] == IPPROTO_TCP_NUM)
+		tcp_unusual(t, frame, ip, header_len, total - header_len, rx_flags);
 	else
 		tcps_ipv4_other(t, frame, ip, header_len, total);
+}
+
+/* IPv4 without options, not a fragment, TCP, for us, and no longer than the frame: a few comparisons tell. */
+static inline void ipv4_input(struct tcps *t, const uint8_t *frame, size_t len, uint32_t rx_flags)
+{
+	const uint8_t *ip = frame + ETH_HLEN;
+	const uint32_t frag_protocol_mask = htobe32(IPV4_FRAGMENT_MASK << 16 | 0xff), tcp_unfragmented = htobe32(IPPROTO_TCP_NUM);
+	if (__builtin_expect(len < TCP_OFFSET + TCP_HLEN || ip[0] != 0x45 ||
+				     (get_raw32(ip + 6) & frag_protocol_mask) != tcp_unfragmented ||
+				     get_raw32(ip + 16) != t->addr_raw,
+			     0)) {
+		ipv4_unusual(t, frame, len, rx_flags);
+		return;
+	}
+	uint32_t total = get_be16(ip + 2);
+	bool sum_good = (rx_flags & TCPS_RX_IP_CKSUM_GOOD) != 0 || tcps_sum_fold64(tcps_sum20(0, ip)) == 0xffff;
+	if (__builtin_expect(total < IPV4_HLEN || total > len - ETH_HLEN || !sum_good, 0))
+		ipv4_unusual(t, frame, len, rx_flags);
+	else
+		tcp_input(t, frame, ip, ip + IPV4_HLEN, total - IPV4_HLEN, rx_flags);
 }
 
 static __attribute__((noinline)) void other_frame(struct tcps *t, const uint8_t *frame, size_t len, uint16_t type)
@@ -231,7 +260,8 @@ void tcps_input(struct tcps *t, const uint8_t *frame, size_t len, uint32_t rx_fl
 		return;
 	}
 	uint16_t type = get_be16(frame + 12);
-	if (__builtin_expect(type == ETH_TYPE_IPV4 && memcmp(frame, t->cfg.mac, 6) == 0, 1))
+	bool to_us = ((get_raw32(frame) ^ get_raw32(t->cfg.mac)) | (get_raw16(frame + 4) ^ get_raw16(t->cfg.mac + 4))) == 0;
+	if (__builtin_expect(type == ETH_TYPE_IPV4 && to_us, 1))
 		ipv4_input(t, frame, len, rx_flags);
 	else
 		other_frame(t, frame, len, type);

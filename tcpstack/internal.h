@@ -115,8 +115,8 @@ struct tcps_conn {
 	uint64_t delack_deadline_ns;
 	uint32_t cwnd_bytes;
 	uint32_t rto_us;
-	uint32_t touched_next_idx;
-	uint32_t touched_prev_idx;
+	uint32_t touched_at; /* where on the touched list */
+	uint32_t own_idx;
 	uint32_t rtt_seq; /* timed: an ACK beyond it ends the round trip */
 	uint32_t ts_offset;
 };
@@ -259,7 +259,9 @@ struct tcps {
 
 	/* written by the worker */
 	uint64_t now_ns;
-	uint32_t touched_head_idx, touched_tail_idx, touched_count;
+	uint32_t *touched; /* connections to flush, in order; TCPS_NIL where one died */
+	uint32_t touched_count, touched_max;
+	uint32_t flush_at, flush_end; /* how far a running flush is */
 	bool tx_starved;              /* the last attempt found no frame */
 	struct tcps_conn *last_found; /* segments of one connection often come together */
 	uint32_t conn_free_idx, conn_count;
@@ -310,7 +312,7 @@ void tcps_conn_close(struct tcps_conn *c, enum tcps_reason reason);
 void tcps_conn_done(struct tcps_conn *c); /* both FINs are through: TIME_WAIT or gone, once all is read */
 void tcps_conn_set_state(struct tcps_conn *c, enum tcps_state state);
 void tcps_conn_established(struct tcps_conn *c);
-void tcps_touch_slow(struct tcps_conn *c);
+void tcps_touched_squeeze(struct tcps *t);
 void tcps_conn_slot_free(struct tcps_conn *c);
 void tcps_conn_mss(struct tcps_conn *c, uint16_t peer_mss);
 const char *tcps_state_name(unsigned state);
@@ -448,32 +450,26 @@ static inline struct tcps_conn *tcps_conn_find(struct tcps *t, uint32_t peer_add
 	return NULL;
 }
 
-static inline uint32_t tcps_conn_idx(const struct tcps *t, const struct tcps_conn *c)
-{
-	return (uint32_t)(c - t->conns);
-}
-
+/* Puts the connection on the list of those that the next flush looks at. */
 static inline void tcps_touch(struct tcps_conn *c)
 {
-	if ((c->flags & CF_TOUCHED) == 0)
-		tcps_touch_slow(c);
+	struct tcps *t = c->t;
+	if ((c->flags & (CF_TOUCHED | CF_DEAD)) != 0)
+		return;
+	if (__builtin_expect(t->touched_count == t->touched_max, 0))
+		tcps_touched_squeeze(t);
+	uint32_t at = t->touched_count++;
+	t->touched[at] = c->own_idx;
+	c->touched_at = at;
+	c->flags |= CF_TOUCHED;
 }
 
 static inline void tcps_untouch(struct tcps_conn *c)
 {
-	struct tcps *t = c->t;
 	if ((c->flags & CF_TOUCHED) == 0)
 		return;
 	c->flags &= ~CF_TOUCHED;
-	if (c->touched_prev_idx != TCPS_NIL)
-		t->conns[c->touched_prev_idx].touched_next_idx = c->touched_next_idx;
-	else
-		t->touched_head_idx = c->touched_next_idx;
-	if (c->touched_next_idx != TCPS_NIL)
-		t->conns[c->touched_next_idx].touched_prev_idx = c->touched_prev_idx;
-	else
-		t->touched_tail_idx = c->touched_prev_idx;
-	t->touched_count--;
+	c->t->touched[c->touched_at] = TCPS_NIL;
 }
 
 static inline uint32_t tcps_ts_now(const struct tcps *t, uint32_t offset)
@@ -534,6 +530,14 @@ static inline void tcps_arm_rexmt(struct tcps_conn *c, uint64_t delay_ns)
 {
 	c->rexmt_deadline_ns = c->t->now_ns + delay_ns;
 	tcps_conn_rearm(c, c->rexmt_deadline_ns);
+}
+
+static inline void tcps_send_emptied(struct tcps_conn *c)
+{
+	c->head_idx = c->tail_idx = c->cur_idx = TCPS_NIL;
+	c->cur_off = 0;
+	c->tail_ptr = NULL;
+	c->tail_room = 0;
 }
 
 /* FIN was asked for and has not been acknowledged. */

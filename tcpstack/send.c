@@ -145,14 +145,6 @@ bool tcps_send_ref(struct tcps_conn *c, const void *data, size_t len, void *owne
 	return true;
 }
 
-static void queue_emptied(struct tcps_conn *c)
-{
-	c->head_idx = c->tail_idx = c->cur_idx = TCPS_NIL;
-	c->cur_off = 0;
-	c->tail_ptr = NULL;
-	c->tail_room = 0;
-}
-
 static void drop_head(struct tcps_conn *c)
 {
 	struct tcps *t = c->t;
@@ -166,7 +158,7 @@ static void drop_head(struct tcps_conn *c)
 		c->cur_off = 0;
 	}
 	if (c->head_idx == TCPS_NIL)
-		queue_emptied(c);
+		tcps_send_emptied(c);
 	if (idx >= t->cfg.blocks_max)
 		tcps_slice_free(t, idx);
 	if (block_idx != TCPS_NIL) {
@@ -180,19 +172,11 @@ static void drop_head(struct tcps_conn *c)
 /* The first `n` bytes have been acknowledged. snd_nxt may lie anywhere; the caller moves it if it was passed. */
 void tcps_send_acked(struct tcps_conn *c, uint32_t n)
 {
-	struct tcps *t = c->t;
 	assert(n <= c->snd_buf_bytes);
 	c->snd_buf_bytes -= n;
-	if (__builtin_expect(c->snd_buf_bytes == 0 && c->head_idx == c->tail_idx && c->head_idx < t->cfg.blocks_max, 1)) {
-		/* All of it, and all in one block: the life of most ticks. */
-		uint32_t idx = c->head_idx;
-		queue_emptied(c);
-		block_put(c, idx);
-		return;
-	}
 	tcps_send_sync(c);
 	while (c->head_idx != TCPS_NIL) {
-		struct tcps_slice *s = &t->slices[c->head_idx];
+		struct tcps_slice *s = &c->t->slices[c->head_idx];
 		uint32_t k = n < s->len_bytes ? n : s->len_bytes;
 		s->data += k;
 		s->len_bytes -= k;

@@ -34,6 +34,12 @@ static uint32_t slice_count(const struct tcps_config *cfg)
 	return cfg->blocks_max * 2;
 }
 
+/* Twice as many as connections, so that squeezing out the dead is rare. */
+static uint32_t touched_places(const struct tcps_config *cfg)
+{
+	return cfg->conns_max * 2;
+}
+
 static size_t lay_out(struct tcps *t, const struct tcps_config *cfg, uint8_t *base)
 {
 	struct carver v = {.base = base};
@@ -44,6 +50,7 @@ static size_t lay_out(struct tcps *t, const struct tcps_config *cfg, uint8_t *ba
 	t->conns = carve(&v, cfg->conns_max, sizeof(struct tcps_conn));
 	t->colds = carve(&v, cfg->conns_max, sizeof(struct tcps_cold));
 	t->buckets = carve(&v, bucket_count(cfg->conns_max), sizeof(uint32_t));
+	t->touched = carve(&v, touched_places(cfg), sizeof(uint32_t));
 	t->half_open.recs = carve(&v, cfg->half_open_max, sizeof(struct tcps_mini));
 	t->half_open.buckets = carve(&v, bucket_count(cfg->half_open_max), sizeof(uint32_t));
 	t->time_wait.recs = carve(&v, cfg->time_wait_max, sizeof(struct tcps_mini));
@@ -129,7 +136,7 @@ struct tcps *tcps_init(void *mem, size_t mem_bytes, const struct tcps_config *cf
 	t->window_step = half < t->mss_local ? half : t->mss_local;
 	while (t->rcv_wscale < TCP_WSCALE_MAX && cfg->recv_window_bytes >> t->rcv_wscale > 0xffff)
 		t->rcv_wscale++;
-	t->touched_head_idx = t->touched_tail_idx = TCPS_NIL;
+	t->touched_max = touched_places(cfg);
 	pools_init(t);
 	tcps_wheel_init(&t->wheel, now_ns);
 	return t;

@@ -34,7 +34,7 @@ static inline void rtt_sample(struct tcps_conn *c, uint64_t rtt_us)
 }
 
 /* Karn: a timed segment was sent once only. Where it was resent, the echoed timestamp says which copy arrived. */
-void tcps_measure(struct tcps_conn *c, uint32_t ack, uint32_t ts_ecr)
+static inline void measure(struct tcps_conn *c, uint32_t ack, uint32_t ts_ecr)
 {
 	struct tcps *t = c->t;
 	if (c->flags & CF_TIMING) {
@@ -49,8 +49,13 @@ void tcps_measure(struct tcps_conn *c, uint32_t ack, uint32_t ts_ecr)
 	}
 }
 
+void tcps_measure(struct tcps_conn *c, uint32_t ack, uint32_t ts_ecr)
+{
+	measure(c, ack, ts_ecr);
+}
+
 /* RFC 5681 3.1, only while the window is what limits us: one that is not used proves nothing. */
-static void grow(struct tcps_conn *c, uint32_t acked, uint32_t flight)
+static inline void grow(struct tcps_conn *c, uint32_t acked, uint32_t flight)
 {
 	uint32_t mss = c->mss;
 	if (flight + 2 * mss < c->cwnd_bytes || c->cwnd_bytes >= CWND_MAX_BYTES)
@@ -153,11 +158,18 @@ void tcps_acked(struct tcps_conn *c, uint32_t ack, uint32_t ts_ecr)
 	uint32_t bytes = acked < c->snd_buf_bytes ? acked : c->snd_buf_bytes;
 	if (c->snd_buf_bytes > t->cfg.send_high_water_bytes)
 		c->flags |= CF_OVER_HIGH;
-	tcps_measure(c, ack, ts_ecr);
-	if (bytes != 0)
+	measure(c, ack, ts_ecr);
+	uint32_t head = c->head_idx;
+	if (__builtin_expect(bytes == c->snd_buf_bytes && head == c->tail_idx && head < t->cfg.blocks_max, 1)) {
+		/* All of it, and all in one block: the life of most ticks. */
+		c->snd_buf_bytes = 0;
+		tcps_send_emptied(c);
+		tcps_block_free(t, head);
+	} else if (bytes != 0) {
 		tcps_send_acked(c, bytes);
-	if (__builtin_expect((c->flags & CF_DEAD) != 0, 0))
-		return; /* release() aborted it */
+		if (__builtin_expect((c->flags & CF_DEAD) != 0, 0))
+			return; /* release() aborted it */
+	}
 	c->snd_una = ack;
 	if (seq_lt(c->snd_nxt, ack)) {
 		c->snd_nxt = ack;
@@ -188,7 +200,7 @@ void tcps_window_changed(struct tcps_conn *c, uint32_t wnd)
 	c->snd_wnd = wnd;
 	if (wnd > c->cold->snd_wnd_max)
 		c->cold->snd_wnd_max = wnd;
-	if (c->snd_buf_bytes != 0 || tcps_fin_owed(c))
+	if (c->state >= TCPS_ESTABLISHED && (tcps_left(c) > 0 || tcps_fin_owed(c)))
 		tcps_touch(c);
 }
 

@@ -76,8 +76,9 @@ static inline void put_timestamps(const struct tcps_conn *c, uint8_t *to)
  * Builds and sends one segment: `len` bytes from `cur` on, which moves past them. No state but that of ACKs changes.
  * `opts` are those of a SYN; other segments have the timestamps, if they were agreed on.
  */
-static inline enum tcps_emit emit(struct tcps_conn *c, uint32_t seq, struct tcps_cursor *cur, uint32_t len, uint8_t flags,
-				  const uint8_t *opts, uint32_t opts_len)
+static inline __attribute__((always_inline)) enum tcps_emit emit(struct tcps_conn *c, uint32_t seq, struct tcps_cursor *cur,
+								 uint32_t len, uint8_t flags, const uint8_t *opts,
+								 uint32_t opts_len)
 {
 	struct tcps *t = c->t;
 	const struct tcps_neigh *n = &t->neighs[c->neigh_idx];
@@ -131,7 +132,8 @@ static inline uint32_t timestamps_len(const struct tcps_conn *c)
 	return (c->flags & CF_TS) != 0 ? TCP_OPT_TS_LEN : 0;
 }
 
-enum tcps_emit tcps_emit(struct tcps_conn *c, uint32_t seq, struct tcps_cursor *cur, uint32_t len, uint8_t flags)
+__attribute__((noinline)) enum tcps_emit tcps_emit(struct tcps_conn *c, uint32_t seq, struct tcps_cursor *cur, uint32_t len,
+						   uint8_t flags)
 {
 	uint8_t opts[40];
 	TCPS_COUNT_ADD(c->t, resets_out, (flags & TCP_RST) != 0);
@@ -336,6 +338,16 @@ void tcps_output(struct tcps_conn *c)
 		output_ack(c);
 }
 
+/* tcps_resume() was called while on_data() ran. */
+static __attribute__((noinline)) void resume_late(struct tcps_conn *c)
+{
+	bool was_busy = tcps_conn_enter(c);
+	c->flags &= ~CF_RESUME;
+	tcps_resume(c);
+	tcps_output(c);
+	tcps_conn_leave(c, was_busy);
+}
+
 void tcps_window_open(struct tcps_conn *c)
 {
 	uint32_t edge = c->rx_head_seq + c->t->cfg.recv_window_bytes;
@@ -351,15 +363,21 @@ void tcps_flush(struct tcps *t, uint64_t now_ns)
 	t->now_ns = now_ns;
 	t->tx_starved = false;
 	/* As many as there are now: one that touches itself again waits for the next flush. */
-	for (uint32_t n = t->touched_count; n > 0 && t->touched_count > 0 && !t->tx_starved; n--) {
-		struct tcps_conn *c = &t->conns[t->touched_head_idx];
-		bool was_busy = tcps_conn_enter(c);
-		tcps_untouch(c);
-		if (__builtin_expect((c->flags & CF_RESUME) != 0, 0)) {
-			c->flags &= ~CF_RESUME;
-			tcps_resume(c);
-		}
-		tcps_output(c);
-		tcps_conn_leave(c, was_busy);
+	t->flush_end = t->touched_count;
+	for (t->flush_at = 0; t->flush_at < t->flush_end && !t->tx_starved;) {
+		uint32_t at = t->flush_at++, idx = t->touched[at];
+		if (__builtin_expect(idx == TCPS_NIL, 0))
+			continue;
+		struct tcps_conn *c = &t->conns[idx];
+		c->flags &= ~CF_TOUCHED;
+		t->touched[at] = TCPS_NIL;
+		if (__builtin_expect((c->flags & CF_RESUME) != 0, 0))
+			resume_late(c);
+		else
+			tcps_output(c);
 	}
+	if (__builtin_expect(t->flush_at == t->touched_count, 1))
+		t->touched_count = 0;
+	else
+		tcps_touched_squeeze(t);
 }

@@ -66,6 +66,13 @@ static inline uint32_t get_raw32(const uint8_t *p)
 	return v;
 }
 
+static inline uint32_t get_raw16(const uint8_t *p)
+{
+	uint16_t v;
+	memcpy(&v, p, sizeof(v));
+	return v;
+}
+
 static inline void put_be16(uint8_t *p, uint16_t v)
 {
 	v = htobe16(v);

@@ -125,6 +125,7 @@ int main(int argc, char **argv)
 	static struct end ends[2];
 	bool offload = argc > 1 && strcmp(argv[1], "--offload") == 0;
 	uint64_t now = 1000000000;
+	rx_flags = offload ? TCPS_RX_IP_CKSUM_GOOD | TCPS_RX_L4_CKSUM_GOOD : 0;
 	for (unsigned i = 0; i < 2; i++) {
 		struct tcps_config cfg;
 		host_config(&cfg, i);
