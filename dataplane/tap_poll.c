@@ -2,7 +2,7 @@
  * tap_poll.c - net_tap as a polled port.
  *
  * Owns: see tap_poll.h.
- * Core: the main thread, before the workers start.
+ * Core: the main thread (of the process: its signal mask is changed), before the workers start.
  * Spec: none.
  *
  * net_tap asks the kernel for a realtime signal a frame (O_ASYNC, F_SETSIG); its handler bumps a counter, and the driver reads the
@@ -28,6 +28,21 @@ static int is_net_tap(void (*handler)(int))
 	return dladdr(address, &info) != 0 && info.dli_fname != NULL && strstr(info.dli_fname, "net_tap") != NULL;
 }
 
+/*
+ * The kernel drops an ignored signal when it is sent only if the thread it looks at first, the process's main thread, does not
+ * block it (signal(7)); else it is queued and interrupts whoever does not block it, all for nothing.
+ */
+static void ignore(int signo)
+{
+	struct sigaction sa = {.sa_handler = SIG_IGN};
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, signo);
+	sigaction(signo, &sa, NULL);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
 struct dp_tap_trigger dp_tap_poll_take(void)
 {
 	struct dp_tap_trigger trigger = {NULL, 0};
@@ -39,9 +54,7 @@ struct dp_tap_trigger dp_tap_poll_take(void)
 		    !is_net_tap(sa.sa_handler))
 			continue;
 		trigger = (struct dp_tap_trigger){sa.sa_handler, signo};
-		sa = (struct sigaction){.sa_handler = SIG_IGN};
-		if (sigaction(signo, &sa, NULL) != 0)
-			trigger.call = NULL;
+		ignore(signo);
 		break;
 	}
 	return trigger;
