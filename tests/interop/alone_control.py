@@ -212,8 +212,8 @@ def lists():
                 for r in lab.json("list_bindings", "source_name", "destination_kind", "destination_name", "routing_key")]
     for row in (("c.durable", "queue", "c.q.durable", "nyse.*.#"), ("c.durable", "exchange", "c.auto", "relay.#"), ("", "queue", "c.q.auto", "c.q.auto")):
         assert row in bindings, (row, bindings)
-    consumers = lab.json("list_consumers")
-    assert any(row["queue_name"] == "c.q.transient" and row["consumer_tag"] == "watcher" and row["ack_required"] is True for row in consumers), consumers
+    until(lambda: any(row["queue_name"] == "c.q.transient" and row["consumer_tag"] == "watcher" and row["ack_required"] is True
+                      for row in lab.json("list_consumers")), "the row of the consumer")
     for queue in ("c.q.durable", "c.q.transient", "c.q.auto"):
         client.call(1, 50, 40, b"\0\0" + wire.shortstr(queue) + b"\0", 41)
     for exchange in ("c.durable", "c.transient"):
@@ -225,13 +225,15 @@ def lists():
 def connections():
     client = connect()
     client.open(2)
-    rows = lab.json("list_connections", "pid", "user", "vhost", "peer_host", "peer_port", "state", "channels", "frame_max")
     port = client.sock.getsockname()[1]
-    mine = [row for row in rows if row["peer_port"] == port]
-    equal(len(mine), 1, f"connections from port {port} in {rows}")
+    columns = ("pid", "user", "vhost", "peer_host", "peer_port", "state", "channels", "frame_max")
+    # Rows are written in a sweep: one that is new, or whose second channel is, comes with the next.
+    mine = until(lambda: [row for row in lab.json("list_connections", *columns) if row["peer_port"] == port and row["channels"] == 2],
+                 f"the row of the connection from port {port}")
+    equal(len(mine), 1, f"rows of the connection from port {port}")
     equal({k: mine[0][k] for k in ("user", "vhost", "peer_host", "state", "channels", "frame_max")},
           {"user": "guest", "vhost": "/", "peer_host": "198.18.0.1", "state": "running", "channels": 2, "frame_max": client.frame_max})
-    assert len(lab.json("list_channels", "number", "user")) >= 2
+    until(lambda: len(lab.json("list_channels", "number", "user")) >= 2, "the rows of two channels")
     lab.tickctl("close_connection", str(mine[0]["pid"]), "closed by the operator")
     class_id, _channel, code, text, *_ = client.close_reply()
     equal((class_id, code), (10, 320))
