@@ -290,7 +290,8 @@ static uint32_t host_order(const uint8_t a[4])
 
 static bool check_addresses(const struct dp_options *o, struct problem *p)
 {
-	uint32_t ip = host_order(o->ipv4.addr), mask = ~0u << (32 - o->ipv4.len), gateway = host_order(o->gateway);
+	uint32_t ip = host_order(o->ipv4.addr), mask = o->ipv4.len == 0 ? 0 : ~0u << (32 - o->ipv4.len),
+		 gateway = host_order(o->gateway);
 
 	if (!dp_options_given(o, "ip"))
 		return problem(p, "the broker has no address: give one with --ip A.B.C.D/LEN");

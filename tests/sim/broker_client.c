@@ -109,6 +109,8 @@ static void push_out(struct client *c)
 			break;
 		at += n;
 	}
+	if (at == 0)
+		return;
 	memmove(c->out, c->out + at, c->out_len - at);
 	c->out_len -= at;
 }
@@ -554,6 +556,8 @@ static void parse(struct client *c)
 			on_frame(c, c->in[at], c->in + at + 7, len);
 		at += len + 8;
 	}
+	if (at == 0)
+		return;
 	memmove(c->in, c->in + at, c->in_len - at);
 	c->in_len -= at;
 }
