@@ -70,7 +70,9 @@ static bool binding_record(const struct amqp_broker *b, const struct amqp_bindin
 /* Past connection.open: only those have declared anything that goes with them. */
 static bool conn_record(const struct amqp_conn *c, struct amqp_record *rec)
 {
-	if (c->state < AMQP_CONN_RUNNING || c->connected_at_s == 0)
+	/* One that has said CONN_GONE, or owes it, is gone for control: a notice that died with the former control is not said
+	 * again. */
+	if (c->state < AMQP_CONN_RUNNING || c->connected_at_s == 0 || c->settled)
 		return false;
 	rec->kind = AMQP_REQ_DEF_CONN;
 	rec->conn_uid = c->uid;

@@ -8,6 +8,7 @@
 #include "dataplane/link.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -23,6 +24,7 @@
 #define WORKER_LOOK_NS 50000L
 #define WAITING_CONNS  4
 #define CONTROL_SNDBUF (256 << 10)
+#define TELL_WAIT_MS   2000 /* a control that reads nothing for so long is disconnected */
 
 /* ---- the socket ---- */
 
@@ -146,8 +148,15 @@ static bool tell(struct dp_link *l, const struct ctl_msg *msg)
 {
 	if (l->control_fd < 0)
 		return false;
-	if (send(l->control_fd, msg, sizeof *msg, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)sizeof *msg)
-		return true;
+	for (;;) {
+		struct pollfd p = {.fd = l->control_fd, .events = POLLOUT};
+
+		if (send(l->control_fd, msg, sizeof *msg, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)sizeof *msg)
+			return true;
+		/* Many databases are told of at an attachment; control reads them while it makes its tables. */
+		if (errno != EAGAIN || poll(&p, 1, TELL_WAIT_MS) != 1)
+			break;
+	}
 	detach(l, errno == EAGAIN ? "does not read its messages, disconnected" : "gone");
 	return false;
 }

@@ -192,7 +192,7 @@ static void publish(struct dp_worker *w)
 	memcpy(w->stats->longest_loop_what, w->longest_what, strlen(w->longest_what) + 1);
 	dp_counters_publish(w->stats, w->counter, tcps_counters(w->tcp), amqp_counters(w->amqp));
 	atomic_store_explicit(&w->stats->updated_ns, w->now_ns, memory_order_relaxed);
-	if (dp_mailbox_room(&w->outbox) > 2 && (dropped = amqp_dropped_db(w->amqp)) != NULL)
+	while (dp_mailbox_room(&w->outbox) > 2 && (dropped = amqp_dropped_db(w->amqp)) != NULL)
 		dp_mailbox_put(&w->outbox, &(struct dp_mail){.kind = DP_MAIL_DB_DROPPED, .old_db = dropped});
 }
 

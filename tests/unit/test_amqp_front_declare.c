@@ -339,6 +339,34 @@ static void a_control_that_programs_instead_of_asking_for_a_dump_is_asked_at_onc
 	expect(cl, "1 queue.declare_ok(q, 0, 0)\n");
 }
 
+/* Its CONN_GONE lay unread in the ring of a control that died: were it dumped, its exclusive queues would stay for ever. */
+static void a_connection_that_is_closing_is_not_dumped_to_a_new_control(void **state)
+{
+	struct kit *k = *state;
+	struct kit_client *cl = kit_login(k, 1), *open = kit_login(k, 1);
+	uint64_t uid = cl->c->uid;
+	unsigned dumped = 0, others = 0;
+
+	k->silent = true;
+	kit_say(cl, 0, AMQP_M_connection_close, 200u, "bye", 0u, 0u);
+	kit_control_lost(k);
+	kit_control_back(k);
+	kit_run(k);
+	kit_pass(k, KIT_SECOND);
+	for (unsigned i = 0; i < k->requests_count; i++) {
+		if (k->requests[i].rec.kind != AMQP_REQ_DEF_CONN)
+			continue;
+		dumped += k->requests[i].rec.conn_uid == uid;
+		others += k->requests[i].rec.conn_uid == open->c->uid;
+	}
+	assert_int_equal(dumped, 0);
+	assert_int_equal(others, 1);
+	k->silent = false;
+	kit_run(k);
+	kit_close(cl);
+	kit_run(k);
+}
+
 static void a_full_ring_defers_requests_in_their_order(void **state)
 {
 	struct kit *k = *state;
@@ -471,6 +499,7 @@ int main(void)
 		kit_test(a_control_that_stays_away_fails_the_declaration_with_541),
 		kit_test(a_control_that_comes_back_is_asked_again),
 		kit_test(a_control_that_programs_instead_of_asking_for_a_dump_is_asked_at_once),
+		kit_test(a_connection_that_is_closing_is_not_dumped_to_a_new_control),
 		kit_test(a_full_ring_defers_requests_in_their_order),
 		kit_test(the_end_of_a_connection_is_told_however_long_control_is_away),
 		kit_test(a_client_that_leaves_while_it_waits_leaves_nothing),
