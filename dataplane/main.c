@@ -120,6 +120,9 @@ static int eal_failed(struct dataplane *d)
 	const char *cure = "DPDK's own lines above say more";
 	int error = rte_errno;
 
+	/* EAL prints its usage to stdout: into a file or pipe it would come behind our sentence, and hide it. */
+	fflush(stdout);
+
 	if (error == EINVAL)
 		cure = "one of DPDK's arguments is wrong: its own lines above name it";
 	else if (hugepages_count() == 0 && !has_eal_argument(&d->options, "--no-huge"))
