@@ -443,14 +443,20 @@ static void rule_unbind(struct ctl_rib *r, struct ctl_exchange *x, struct ctl_ru
 	ctl_rule_drop_unused(r, rule);
 }
 
+/* A definition that could not be restored stays in the store: with more room in the dataplane the next attach has it again. */
+static void forget_stored(struct ctl_rib *r, uint64_t store_id)
+{
+	if (store_id != 0 && !r->keep_stored)
+		r->ops->store_del(r->ctx, store_id);
+}
+
 /* Takes one binding away; its source joins the dying ones when this was the last of an auto-delete exchange. */
 static void unlink_binding(struct ctl_rib *r, struct ctl_binding *b)
 {
 	struct ctl_exchange *x = b->source;
 
 	emit_del(r, AMQP_OP_BIND_DEL, b->id);
-	if (b->store_id != 0)
-		r->ops->store_del(r->ctx, b->store_id);
+	forget_stored(r, b->store_id);
 	LIST_REMOVE(b, of_source);
 	LIST_REMOVE(b, of_destination);
 	ctl_map_remove(&r->bindings_by_key, &b->by_key);
@@ -480,8 +486,7 @@ static void bury_dying(struct ctl_rib *r)
 		while (!LIST_EMPTY(&x->as_destination))
 			unlink_binding(r, LIST_FIRST(&x->as_destination));
 		emit_del(r, AMQP_OP_EXCHANGE_DEL, x->id);
-		if (x->store_id != 0)
-			r->ops->store_del(r->ctx, x->store_id);
+		forget_stored(r, x->store_id);
 		r->ops->exchange_gone(r->ctx, x->id);
 		exchange_free(r, x);
 	}
@@ -507,15 +512,15 @@ void ctl_rib_queue_delete(struct ctl_rib *r, struct ctl_queue *q)
 	while (!LIST_EMPTY(&q->as_destination))
 		unlink_binding(r, LIST_FIRST(&q->as_destination));
 	emit_del(r, AMQP_OP_QUEUE_DEL, q->id);
-	if (q->store_id != 0)
-		r->ops->store_del(r->ctx, q->store_id);
+	forget_stored(r, q->store_id);
 	queue_free(r, q);
 	bury_dying(r);
 }
 
-void ctl_rib_delete_failed(struct ctl_rib *r, uint32_t worker, uint32_t op_kind, uint32_t id)
+void ctl_rib_delete_failed(struct ctl_rib *r, uint32_t worker, uint32_t op_kind, uint32_t id, bool keep_stored)
 {
 	r->skip_worker = worker;
+	r->keep_stored = keep_stored;
 	if (op_kind == AMQP_OP_EXCHANGE_ADD && id < r->limits.exchanges_max && r->exchange[id] != NULL)
 		ctl_exchange_delete(r, r->exchange[id]);
 	else if (op_kind == AMQP_OP_QUEUE_ADD && id < r->limits.queues_max && r->queue[id] != NULL)
@@ -523,6 +528,7 @@ void ctl_rib_delete_failed(struct ctl_rib *r, uint32_t worker, uint32_t op_kind,
 	else if (op_kind == AMQP_OP_BIND_ADD && id < r->limits.bindings_max && r->binding[id] != NULL)
 		ctl_binding_delete(r, r->binding[id]);
 	r->skip_worker = CTL_ALL_WORKERS;
+	r->keep_stored = false;
 }
 
 /* ---- connections ---- */

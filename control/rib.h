@@ -110,6 +110,7 @@ struct ctl_rib {
 	/* of the request in hand: operations carry it */
 	uint64_t token, conn_uid;
 	uint32_t skip_worker; /* not told of operations: it has reported the failure that they undo */
+	bool keep_stored;     /* what is undone stays in the store */
 	bool mute;            /* nobody is told: what is undone was never told */
 	struct ctl_exchange *dying;
 	/* sync */

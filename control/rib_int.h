@@ -33,8 +33,8 @@ int ctl_rule_key(struct ctl_rib *r, const struct ctl_exchange *x, struct amqp_sp
 /* Deletes with all that hangs on it: bindings, auto-delete sources that lose their last one; store and workers are told. */
 void ctl_exchange_delete(struct ctl_rib *r, struct ctl_exchange *x);
 void ctl_binding_delete(struct ctl_rib *r, struct ctl_binding *b);
-/* An operation failed in `worker`: that one is not told of the deletion. */
-void ctl_rib_delete_failed(struct ctl_rib *r, uint32_t worker, uint32_t op_kind, uint32_t id);
+/* An operation failed in `worker`: that one is not told of the deletion. `keep_stored`: what is stored stays stored. */
+void ctl_rib_delete_failed(struct ctl_rib *r, uint32_t worker, uint32_t op_kind, uint32_t id, bool keep_stored);
 
 /* The connection is gone, and its exclusive queues with it. */
 void ctl_rib_conn_gone(struct ctl_rib *r, uint64_t uid);

@@ -349,11 +349,40 @@ static void queue_unused(struct ctl_rib *r, uint32_t id)
 		ctl_rib_queue_delete(r, queue);
 }
 
+/* Names what a worker had no room for. False: it is gone meanwhile, or the operation added nothing. */
+static bool name_failed(const struct ctl_rib *r, uint32_t op_kind, uint32_t id, char *out, size_t out_bytes)
+{
+	if (op_kind == AMQP_OP_EXCHANGE_ADD && id < r->limits.exchanges_max && r->exchange[id] != NULL)
+		snprintf(out, out_bytes, "exchange '%.*s' in vhost '%.*s'", CTL_SPAN_ARG(r->exchange[id]->name),
+			 CTL_SPAN_ARG(r->exchange[id]->vhost->name));
+	else if (op_kind == AMQP_OP_QUEUE_ADD && id < r->limits.queues_max && r->queue[id] != NULL)
+		snprintf(out, out_bytes, "queue '%.*s' in vhost '%.*s'", CTL_SPAN_ARG(r->queue[id]->name),
+			 CTL_SPAN_ARG(r->queue[id]->vhost->name));
+	else if (op_kind == AMQP_OP_BIND_ADD && id < r->limits.bindings_max && r->binding[id] != NULL)
+		snprintf(out, out_bytes, "binding of exchange '%.*s' with key '%.*s'", CTL_SPAN_ARG(r->binding[id]->source->name),
+			 CTL_SPAN_ARG(r->binding[id]->key));
+	else
+		return false;
+	return true;
+}
+
+/*
+ * Without a token nobody asked for the operation: it restored a definition. That the worker has no room for it now is no
+ * reason to lose it for good.
+ */
 static void op_failed(struct ctl_rib *r, uint32_t worker, const struct amqp_record *q)
 {
+	char name[640];
+
+	if (q->token == 0 && name_failed(r, q->id2, q->id, name, sizeof name)) {
+		ctl_log(CTL_LOG_ERROR, "worker %u could not take the %s: %u %.*s; it is not served, but stays stored", worker, name,
+			q->code, CTL_SPAN_ARG(q->str[0]));
+		ctl_rib_delete_failed(r, worker, q->id2, q->id, true);
+		return;
+	}
 	ctl_log(CTL_LOG_WARNING, "worker %u could not apply operation %u on object %u: %u %.*s", worker, q->id2, q->id, q->code,
 		CTL_SPAN_ARG(q->str[0]));
-	ctl_rib_delete_failed(r, worker, q->id2, q->id);
+	ctl_rib_delete_failed(r, worker, q->id2, q->id, false);
 }
 
 void ctl_rib_request(struct ctl_rib *r, uint32_t worker, const struct amqp_record *q)

@@ -472,16 +472,40 @@ static void an_operation_that_failed_in_the_fib_is_rolled_back(void **state)
 	rules = k.rib.rule_ids.used;
 	assert_int_equal(rules, 1);
 	kit_forget(&k);
-	ctl_rib_request(
-		&k.rib, 0,
-		&(struct amqp_record){
-			.kind = AMQP_REQ_OP_FAILED, .id = id, .id2 = AMQP_OP_QUEUE_ADD, .code = 506, .str = {kit_text("no room")}});
+	ctl_rib_request(&k.rib, 0,
+			&(struct amqp_record){.kind = AMQP_REQ_OP_FAILED,
+					      .token = 77,
+					      .id = id,
+					      .id2 = AMQP_OP_QUEUE_ADD,
+					      .code = 506,
+					      .str = {kit_text("no room")}});
 	assert_int_equal(k.out_count, 0); /* the one worker that there is has nothing to undo */
 	assert_int_equal(ask(1, queue("q", AMQP_DEF_PASSIVE))->code, 404);
 	assert_int_equal(kit_stored(&k), 0);
 	assert_int_equal(k.rib.rule_ids.used, 0);
 	ctl_rib_request(&k.rib, 0, &(struct amqp_record){.kind = AMQP_REQ_OP_FAILED, .id = UINT32_MAX, .id2 = AMQP_OP_BIND_ADD});
 	ctl_rib_request(&k.rib, 0, &(struct amqp_record){.kind = AMQP_REQ_OP_FAILED, .id = 3, .id2 = AMQP_OP_QUEUE_DEL});
+}
+
+static void a_definition_that_could_not_be_restored_stays_in_the_store(void **state)
+{
+	uint32_t id;
+
+	(void)state;
+	ask(1, exchange("x", "topic", AMQP_DEF_DURABLE | AMQP_DEF_AUTO_DELETE));
+	id = ask(1, queue("q", AMQP_DEF_DURABLE))->id;
+	ask(1, bind(AMQP_REQ_QUEUE_BIND, "q", "x", "a.*"));
+	assert_int_equal(kit_stored(&k), 3);
+	ctl_rib_request(
+		&k.rib, 0,
+		&(struct amqp_record){
+			.kind = AMQP_REQ_OP_FAILED, .id = id, .id2 = AMQP_OP_QUEUE_ADD, .code = 506, .str = {kit_text("no room")}});
+	assert_int_equal(ask(1, queue("q", AMQP_DEF_PASSIVE))->code, 404);
+	assert_int_equal(kit_stored(&k), 3); /* queue, binding, and the exchange that lost its last binding */
+	assert_int_equal(ask(1, queue("other", AMQP_DEF_DURABLE))->code, 0);
+	assert_int_equal(kit_stored(&k), 4);
+	assert_int_equal(ask(1, named(AMQP_REQ_QUEUE_DELETE, "other", 0))->code, 0);
+	assert_int_equal(kit_stored(&k), 3); /* only what was undone was kept */
 }
 
 static void a_rule_named_by_an_image_keeps_its_id_until_it_is_released(void **state)
@@ -533,6 +557,7 @@ int main(void)
 		T(a_full_pool_is_a_resource_error_and_freed_room_is_used_again),
 		T(a_freed_id_comes_back_as_late_as_can_be),
 		T(an_operation_that_failed_in_the_fib_is_rolled_back),
+		T(a_definition_that_could_not_be_restored_stays_in_the_store),
 		T(a_rule_named_by_an_image_keeps_its_id_until_it_is_released),
 		T(a_request_of_no_known_kind_is_answered),
 	};
