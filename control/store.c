@@ -18,7 +18,8 @@
 #include "control/log.h"
 #include "control/map.h"
 
-#define FORMAT_TEXT "tickwire definitions 1"
+#define FORMAT_TEXT       "tickwire definitions 1"
+#define RESERVE_PAGES_MIN 16u
 
 struct ctl_store {
 	MDB_env *env;
@@ -131,14 +132,53 @@ void ctl_store_close(struct ctl_store *s)
 	free(s);
 }
 
+/*
+ * Room for deletions and commits: both copy pages before they change them, and pages given back by the last commits are not
+ * to be had at once. Data and free list are counted as the open transaction sees them.
+ */
+static bool has_room(struct ctl_store *s, size_t len, bool *scarce)
+{
+	MDB_envinfo info;
+	MDB_stat data, lists;
+	size_t used, pages, reserve;
+
+	if (mdb_env_info(s->env, &info) != 0 || mdb_stat(s->txn, s->dbi, &data) != 0 || mdb_stat(s->txn, 0, &lists) != 0)
+		return false;
+	pages = info.me_mapsize / data.ms_psize;
+	reserve = pages / 16 > RESERVE_PAGES_MIN ? pages / 16 : RESERVE_PAGES_MIN;
+	used = 2 + data.ms_branch_pages + data.ms_leaf_pages + data.ms_overflow_pages + lists.ms_branch_pages +
+	       lists.ms_leaf_pages + lists.ms_overflow_pages;
+	*scarce = info.me_last_pgno > pages / 2;
+	return used + len / data.ms_psize + 1 + reserve <= pages;
+}
+
+/* In a transaction within the open one: pages that are free but not side by side make the put fail, and no more than that. */
+static int put_apart(struct ctl_store *s, uint64_t id, const void *data, size_t len)
+{
+	MDB_txn *outer = s->txn;
+	int rc = mdb_txn_begin(s->env, outer, 0, &s->txn);
+
+	if (rc == 0 && (rc = put_raw(s, id, data, len)) != 0)
+		mdb_txn_abort(s->txn);
+	else if (rc == 0)
+		rc = mdb_txn_commit(s->txn);
+	s->txn = outer;
+	return rc;
+}
+
 uint64_t ctl_store_put(struct ctl_store *s, const struct amqp_record *def)
 {
 	size_t len = ctl_record_encode(s->scratch, CTL_RECORD_MAX, def);
+	bool scarce;
 	int rc;
 
 	if (len == 0 || !begin(s))
 		return 0;
-	rc = put_raw(s, s->next_id, s->scratch, len);
+	if (!has_room(s, len, &scarce)) {
+		ctl_log(CTL_LOG_ERROR, "a definition cannot be stored: the store is full; raise store_bytes");
+		return 0;
+	}
+	rc = scarce ? put_apart(s, s->next_id, s->scratch, len) : put_raw(s, s->next_id, s->scratch, len);
 	if (rc == 0)
 		return s->next_id++;
 	ctl_log(CTL_LOG_ERROR, "a definition cannot be stored: %s", mdb_strerror(rc));

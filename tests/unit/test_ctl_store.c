@@ -139,14 +139,26 @@ static void a_full_store_refuses_and_keeps_what_it_has(void **state)
 	static uint8_t big[4000];
 	struct ctl_store *s = open_store(256 << 10);
 	struct amqp_record def = queue_def("big");
+	uint64_t id, last = 0;
 	unsigned put = 0;
 
 	(void)state;
 	def.blob = (struct amqp_span){big, sizeof big};
-	while (put < 1000 && ctl_store_put(s, &def) != 0 && ctl_store_commit(s))
+	while (put < 1000 && (id = ctl_store_put(s, &def)) != 0) {
+		assert_true(ctl_store_commit(s));
+		last = id;
 		put++;
+	}
 	assert_true(put > 5 && put < 1000);
-	ctl_store_abort(s);
+	assert_true(ctl_store_commit(s)); /* what was refused leaves nothing behind that cannot be committed */
+	for (unsigned i = 0; i < 20; i++) {
+		assert_int_equal(ctl_store_put(s, &def), 0);
+		assert_true(ctl_store_del(s, last));
+		assert_true(ctl_store_commit(s));
+		last = ctl_store_put(s, &def); /* freed room is used again */
+		assert_int_not_equal(last, 0);
+		assert_true(ctl_store_commit(s));
+	}
 	ctl_store_close(s);
 	s = open_store(1 << 20);
 	assert_int_equal(all(s, AMQP_OP_QUEUE_ADD).count, put);
