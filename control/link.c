@@ -63,6 +63,7 @@ static void close_all(struct ctl_link *l)
 		free(l->outbox[w].bytes);
 		memset(&l->outbox[w], 0, sizeof l->outbox[w]);
 	}
+	l->held_back = false;
 	l->state = CTL_LINK_DOWN;
 }
 
@@ -333,6 +334,14 @@ static bool flush_worker(struct ctl_link *l, uint32_t w)
 	return true;
 }
 
+static bool outbox_high(const struct ctl_link *l)
+{
+	for (uint32_t w = 0; w < l->shm.workers_count; w++)
+		if (l->outbox[w].len - l->outbox[w].at > OUTBOX_HIGH_BYTES)
+			return true;
+	return false;
+}
+
 void ctl_link_flush(struct ctl_link *l)
 {
 	bool all = true;
@@ -341,19 +350,15 @@ void ctl_link_flush(struct ctl_link *l)
 		return;
 	for (uint32_t w = 0; w < l->shm.workers_count; w++)
 		all &= flush_worker(l, w);
+	if (l->held_back && !outbox_high(l)) {
+		l->held_back = false;
+		ctl_link_wake(l);
+	}
 	if (!all)
 		after(l->flush_ev, 1); /* a worker empties its ring every few microseconds; nobody tells when */
 }
 
 /* ---- from the workers ---- */
-
-static bool outbox_high(const struct ctl_link *l)
-{
-	for (uint32_t w = 0; w < l->shm.workers_count; w++)
-		if (l->outbox[w].len - l->outbox[w].at > OUTBOX_HIGH_BYTES)
-			return true;
-	return false;
-}
 
 static void read_ring(struct ctl_link *l, uint32_t w)
 {
@@ -392,8 +397,12 @@ static bool ops_applied(const struct ctl_link *l)
 
 static void work(struct ctl_link *l)
 {
-	if (l->state != CTL_LINK_UP || outbox_high(l))
+	if (l->state != CTL_LINK_UP)
 		return;
+	if (outbox_high(l)) {
+		l->held_back = true; /* no kick will come for what lies in the rings: ctl_link_flush() wakes */
+		return;
+	}
 	l->in_work = true;
 	for (uint32_t w = 0; w < l->shm.workers_count && l->doomed == NULL; w++)
 		read_ring(l, w);
@@ -440,14 +449,9 @@ static void on_kick(evutil_socket_t fd, short what, void *arg)
 
 static void on_flush(evutil_socket_t fd, short what, void *arg)
 {
-	struct ctl_link *l = arg;
-	bool high = l->state == CTL_LINK_UP && outbox_high(l);
-
 	(void)fd;
 	(void)what;
-	ctl_link_flush(l);
-	if (high && !outbox_high(l))
-		ctl_link_wake(l);
+	ctl_link_flush(arg);
 }
 
 void ctl_link_init(struct ctl_link *l, struct event_base *base, const char *path, const struct ctl_link_ops *ops, void *ctx)

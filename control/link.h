@@ -55,6 +55,7 @@ struct ctl_link {
 	struct event *socket_ev, *kick_ev, *again_ev, *flush_ev, *retry_ev, *greet_ev;
 	uint32_t backoff_ms;
 	bool told_down, in_work;
+	bool held_back;     /* records lie unread because the outboxes are full */
 	const char *doomed; /* dropped when the work in hand is done: why */
 	uint64_t records, attaches, drops;
 };
