@@ -54,9 +54,32 @@ def interrupted():
             child = start(folder, 2)
             time.sleep(delay)
             os.killpg(child.pid, signal.SIGINT)
-            child.communicate(timeout=40)
+            err = child.communicate(timeout=40)[1]
             equal(child.returncode, 130, f"exit status after {delay} s")
+            assert "Traceback" not in err, err
             nothing_left(folder)
+
+
+@test("--help shows how to use it; an unknown argument is refused with 64, and nothing is started")
+def usage():
+    done = subprocess.run([DEMO, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=10)
+    equal((done.returncode, done.stderr), (0, ""))
+    assert "DEMO_LAB" in done.stdout and "64" in done.stdout, done.stdout
+    done = subprocess.run([DEMO, "--fast"], env=dict(os.environ, DEMO_LAB=NAME), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=10)
+    equal((done.returncode, done.stdout), (64, ""))
+    assert "--fast" in done.stderr and "usage" in done.stderr, done.stderr
+
+
+@test("a lab of that name that others started is refused (75) and lives on", seconds=60)
+def spares_others():
+    with labs.Lab("mine") as mine, tempfile.TemporaryDirectory() as folder:
+        before = mine.pid("dataplane")
+        done = subprocess.run([DEMO], env=dict(os.environ, DEMO_LAB=mine.name, DEMO_OUT=folder), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, timeout=30)
+        equal(done.returncode, 75, done.stderr)
+        assert "running already" in done.stderr, done.stderr
+        equal((mine.status()["state"], mine.pid("dataplane")), ("running", before))
+        equal(os.listdir(folder), [], "files left")
 
 
 if __name__ == "__main__":
