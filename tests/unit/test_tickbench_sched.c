@@ -272,6 +272,28 @@ static void the_search_ends_at_nothing_and_at_the_maximum(void **state)
 	assert_int_equal(b.passed, 10000000);
 }
 
+static void a_rate_that_was_not_reached_is_not_carried(void **state)
+{
+	const uint64_t limit_ns = 10 * TB_MS_NS;
+	struct tb_trial t = {.rate_per_s = 100000, .p99_ns = TB_MS_NS};
+	struct tb_result r = {.ticks_per_s = 97000, .all = {.count = 1000}};
+
+	(void)state;
+	assert_int_equal(tb_trial_judge(&t, &r, limit_ns), TB_CARRIED);
+	r.ticks_per_s = 96900;
+	assert_int_equal(tb_trial_judge(&t, &r, limit_ns), TB_NOT_REACHED);
+	r.lost_count = 1;
+	assert_int_equal(tb_trial_judge(&t, &r, limit_ns), TB_LOSS);
+	t.p99_ns = limit_ns;
+	assert_int_equal(tb_trial_judge(&t, &r, limit_ns), TB_TOO_LATE);
+	r.interrupted = true;
+	assert_int_equal(tb_trial_judge(&t, &r, limit_ns), TB_BROKEN_OFF);
+	r = (struct tb_result){.gave_up = true};
+	assert_int_equal(tb_trial_judge(&t, &r, limit_ns), TB_TOO_LATE);
+	r = (struct tb_result){.ticks_per_s = 100000};
+	assert_int_equal(tb_trial_judge(&t, &r, limit_ns), TB_LOSS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -286,6 +308,7 @@ int main(void)
 		cmocka_unit_test(every_type_symbol_and_size_renders_whole_frames_of_one_length_section_4_2_6),
 		cmocka_unit_test(the_search_ends_just_below_the_capacity),
 		cmocka_unit_test(the_search_ends_at_nothing_and_at_the_maximum),
+		cmocka_unit_test(a_rate_that_was_not_reached_is_not_carried),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

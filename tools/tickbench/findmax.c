@@ -38,6 +38,20 @@ bool tb_bisect_next(struct tb_bisect *b, bool passed)
 	return true;
 }
 
+enum tb_verdict tb_trial_judge(const struct tb_trial *t, const struct tb_result *r, uint64_t limit_p99_ns)
+{
+	if (r->status != TB_EXIT_OK || r->interrupted)
+		return TB_BROKEN_OFF;
+	if (r->gave_up || (r->all.count > 0 && t->p99_ns >= limit_p99_ns))
+		return TB_TOO_LATE;
+	if (!tb_result_clean(r) || r->all.count == 0)
+		return TB_LOSS;
+	/* A load that only came up late, or stretched over more time than it was given, says nothing about the rate asked for. */
+	if (r->ticks_per_s * 100 < (double)t->rate_per_s * TB_REACHED_MIN_PCT)
+		return TB_NOT_REACHED;
+	return TB_CARRIED;
+}
+
 static void swap_results(struct tb_result *a, struct tb_result *b)
 {
 	struct tb_result t = *a;
@@ -61,12 +75,13 @@ static bool try_rate(const struct tb_load *base, uint64_t rate, uint64_t limit_p
 	t->client_late_p99_ns = tb_hist_percentile(&r->client_late, 990000);
 	t->deliveries_per_s = r->deliveries_per_s;
 	t->lost_count = r->lost_count;
-	t->passed = r->status == TB_EXIT_OK && !r->interrupted && !r->gave_up && tb_result_clean(r) && t->p99_ns < limit_p99_ns &&
-		    r->all.count > 0;
+	t->ticks_per_s = r->ticks_per_s;
+	t->verdict = tb_trial_judge(t, r, limit_p99_ns);
+	t->passed = t->verdict == TB_CARRIED;
 	if (base->progress)
 		fprintf(stderr, "%s %s: %llu ticks/s to %u subscribers: %s (p99 %.2f ms, client late p99 %.2f ms)\n",
 			base->broker.text, tb_type_name(base->type), (unsigned long long)rate, base->subscribers,
-			t->passed ? "carried" : "not carried", (double)t->p99_ns / 1e6, (double)t->client_late_p99_ns / 1e6);
+			tb_verdict_text(t->verdict), (double)t->p99_ns / 1e6, (double)t->client_late_p99_ns / 1e6);
 	/* The broker gets a moment to throw an aborted backlog away. */
 	nanosleep(&(struct timespec){.tv_nsec = (long)SETTLE_NS}, NULL);
 	return t->passed;

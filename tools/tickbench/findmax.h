@@ -8,14 +8,19 @@
 
 #define TB_TRIALS_MAX        320 /* of all searches */
 #define TB_SEARCH_TRIALS_MAX 64
-#define TB_FINDMAX_STEP_PCT  4 /* the search ends when the best and the failing rate are this close */
+#define TB_FINDMAX_STEP_PCT  4  /* the search ends when the best and the failing rate are this close */
+#define TB_REACHED_MIN_PCT   97 /* of the rate asked for; below this a rate was not reached, whatever its latency */
+
+enum tb_verdict { TB_CARRIED, TB_BROKEN_OFF, TB_LOSS, TB_TOO_LATE, TB_NOT_REACHED };
 
 struct tb_trial {
 	uint64_t rate_per_s;
 	uint64_t p99_ns;
 	uint64_t client_late_p99_ns;
+	double ticks_per_s; /* reached */
 	double deliveries_per_s;
 	uint64_t lost_count;
+	enum tb_verdict verdict;
 	bool passed;
 };
 
@@ -35,6 +40,20 @@ struct tb_findmax {
 	uint32_t trial_count;
 	struct tb_trial trials[TB_TRIALS_MAX];
 };
+
+/* Whether this load of t->rate_per_s was carried, and if not, why. */
+enum tb_verdict tb_trial_judge(const struct tb_trial *t, const struct tb_result *r, uint64_t limit_p99_ns);
+/* Two or three words for people. */
+static inline const char *tb_verdict_text(enum tb_verdict verdict)
+{
+	static const char *const texts[] = {[TB_CARRIED] = "carried",
+					    [TB_BROKEN_OFF] = "not carried: broken off",
+					    [TB_LOSS] = "not carried: loss",
+					    [TB_TOO_LATE] = "not carried: too late",
+					    [TB_NOT_REACHED] = "not carried: not reached"};
+
+	return texts[verdict];
+}
 
 void tb_bisect_init(struct tb_bisect *b, uint64_t first_rate, uint64_t rate_max);
 /* Takes the verdict on b->rate in and sets the next rate. Returns false when the search is over. */

@@ -130,6 +130,8 @@ static void put_findmax(struct json *j, const struct tb_findmax *f, uint64_t lim
 		open_block(j, NULL, '{');
 		put_count(j, "rate_ticks_per_s", t->rate_per_s);
 		put_bool(j, "carried", t->passed);
+		put_text(j, "verdict", tb_verdict_text(t->verdict));
+		put_real(j, "reached_ticks_per_s", t->ticks_per_s);
 		put_count(j, "p99_ns", t->p99_ns);
 		put_count(j, "client_lateness_p99_ns", t->client_late_p99_ns);
 		put_real(j, "deliveries_per_s", t->deliveries_per_s);

@@ -163,12 +163,19 @@ static void print_findmax(FILE *out, const struct tb_entry *e)
 
 	for (uint32_t i = 0; i < f->trial_count; i++) {
 		const struct tb_trial *t = &f->trials[i];
-		fprintf(out, "  %10llu ticks/s  %-11s p99 %10.3f ms  client late p99 %10.3f ms  %.0f deliveries/s\n",
-			(unsigned long long)t->rate_per_s, t->passed ? "carried" : "not carried", (double)t->p99_ns / 1e6,
+		fprintf(out, "  %10llu ticks/s  %-24s p99 %10.3f ms  client late p99 %10.3f ms  %.0f deliveries/s\n",
+			(unsigned long long)t->rate_per_s, tb_verdict_text(t->verdict), (double)t->p99_ns / 1e6,
 			(double)t->client_late_p99_ns / 1e6, t->deliveries_per_s);
 	}
-	fprintf(out, "  highest rate carried: %llu ticks/s = %.0f deliveries/s\n", (unsigned long long)f->best_rate_per_s,
-		f->best_deliveries_per_s);
+	if (f->best_rate_per_s)
+		fprintf(out, "  highest rate carried: %llu ticks/s = %.0f deliveries/s\n", (unsigned long long)f->best_rate_per_s,
+			f->best_deliveries_per_s);
+	else if (f->trial_count)
+		fprintf(out,
+			"  No rate was carried, not even the lowest that was tried, %llu ticks/s: there are no figures to show.\n",
+			(unsigned long long)f->trials[f->trial_count - 1].rate_per_s);
+	else
+		fprintf(out, "  No rate was tried to its end: there are no figures to show.\n");
 	if (f->client_limited)
 		fprintf(out, "  at the lowest rate not carried this client was itself late: the broker may carry more\n");
 }
@@ -255,7 +262,8 @@ void tb_report_text(const struct tb_report *rep, FILE *out)
 			if (rep->echo.done)
 				print_ratios(out, "all deliveries / echo round trip", &e->result.all, &rep->echo.round_trip);
 		}
-		print_counts(out, e);
+		if (!rep->options->find_max || e->findmax.best_rate_per_s)
+			print_counts(out, e);
 		if (rep->options->histogram && e->result.all.count)
 			tb_draw_histogram(&e->result.all, out);
 		fprintf(out, "\n");
