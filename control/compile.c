@@ -27,6 +27,9 @@
  * or its RELEASED was told to nobody.
  */
 #define ADOPTED_GRACE_MS 10000u
+/* An image that was refused, or could not be told of, is compiled again so much later; twice that the next time. */
+#define RETRY_FIRST_MS 1000u
+#define RETRY_LAST_MS  30000u
 
 /* The rules that an image names: their ids stay reserved as long as it lives. */
 struct held {
@@ -52,6 +55,8 @@ struct job {
 struct state {
 	bool dirty, starved, compiling, in_flight;
 	uint64_t since_ms, last_ms; /* of the changes that are waiting */
+	bool again;                 /* the last image failed; the next tick says when it is tried again */
+	uint64_t retry_ms, not_before_ms;
 	uint64_t flight_generation, flight_offset, flight_bytes, flight_ms;
 	uint32_t flight_rules;
 	struct ctl_compiler_info now;
@@ -322,6 +327,8 @@ void ctl_compiler_changed(struct ctl_compiler *c, uint32_t exchange_id, uint64_t
 	if (!s->dirty)
 		s->since_ms = now_ms;
 	s->dirty = true;
+	s->again = false; /* other rules, another image */
+	s->not_before_ms = 0;
 	s->last_ms = now_ms;
 }
 
@@ -378,7 +385,18 @@ static uint64_t due_at(const struct ctl_compiler *c, const struct state *s)
 {
 	uint64_t settled = s->last_ms + c->options.settle_ms, latest = s->since_ms + c->options.wait_max_ms;
 
-	return settled < latest ? settled : latest;
+	settled = settled < latest ? settled : latest;
+	return settled > s->not_before_ms ? settled : s->not_before_ms;
+}
+
+/* The paces of tries that fail: a compile costs the processor that clients' requests want as well. */
+static void try_later(struct state *s, uint64_t now_ms)
+{
+	uint64_t ms = s->retry_ms != 0 ? s->retry_ms : RETRY_FIRST_MS;
+
+	s->again = false;
+	s->not_before_ms = now_ms + ms;
+	s->retry_ms = 2 * ms < RETRY_LAST_MS ? 2 * ms : RETRY_LAST_MS;
 }
 
 static void sweep(struct ctl_compiler *c, uint64_t now_ms)
@@ -420,6 +438,8 @@ uint64_t ctl_compiler_tick(struct ctl_compiler *c, uint64_t now_ms)
 			s->dirty = false;
 			continue;
 		}
+		if (s->again)
+			try_later(s, now_ms);
 		at = due_at(c, s);
 		if (at <= now_ms && !c->busy)
 			begin_job(c, s, x);
@@ -454,7 +474,8 @@ static bool publish_image(struct ctl_compiler *c, struct state *s, const struct 
 	j->held.offset = img->offset;
 	if (!c->publish(c->ctx, &msg)) {
 		ctl_arena_free(&c->arena, msg.offset);
-		trouble(s, x, "its database was not published", "the link to the dataplane is down");
+		s->dirty = s->again = true;
+		trouble(s, x, "its database was not published", "the dataplane does not take messages; it is tried again");
 		return false;
 	}
 	s->in_flight = true;
@@ -549,6 +570,7 @@ static bool taken(struct ctl_compiler *c, const struct ctl_msg *m)
 	s->now.bytes = s->flight_bytes;
 	s->now.compile_ms = s->flight_ms;
 	s->now.rules = s->flight_rules;
+	s->retry_ms = 0;
 	s->trouble[0] = '\0';
 	ctl_log(CTL_LOG_DEBUG, "exchange %u: database generation %llu taken (%u rules, %llu bytes, %llu ms)", m->id,
 		(unsigned long long)m->generation, s->now.rules, (unsigned long long)s->now.bytes,
@@ -564,6 +586,7 @@ static bool refused(struct ctl_compiler *c, struct state *s, const struct ctl_ms
 		return false;
 	if (s != NULL && s->in_flight && s->flight_generation == m->generation) {
 		s->in_flight = false;
+		s->dirty = s->again = true;
 		snprintf(s->trouble, sizeof s->trouble, "the dataplane refused it: %.100s", m->text);
 	}
 	ctl_log(CTL_LOG_WARNING, "exchange %u: the dataplane refused database generation %llu: %s; the overlay goes on", m->id,

@@ -586,7 +586,11 @@ static void wildcard_bindings_are_compiled_published_and_survive_a_killed_contro
 	assert_int_equal(json_integer_value(json_object_get(json_object_get(rows, "dataplane"), "arena_used_bytes")),
 			 pages(second.bytes) + pages(f.published.bytes));
 	json_decref(rows);
-	tell(CTL_MSG_DB_REFUSED, &f.published);
+	first = f.published;
+	one = f.publishes;
+	tell(CTL_MSG_DB_REFUSED, &first);
+	assert_true(fake_until(&f, published, &one)); /* nothing changed, and yet it is tried again */
+	assert_true(f.published.generation > first.generation);
 	assert_int_equal(ask(7, AMQP_REQ_QUEUE_DECLARE, AMQP_DEF_PASSIVE, "q", "", ""), 0);
 	assert_true(control_lives());
 }
