@@ -2,6 +2,7 @@
 """make install into a folder of its own: every file where Debian has such files, units and configuration that hold what they
 name, completion that completes, and uninstall that takes away what install brought."""
 
+import json
 import os
 import pathlib
 import re
@@ -116,6 +117,34 @@ def complete(name, *words):
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     equal(done.stderr, "", "completion's errors")
     return done.stdout.split()
+
+
+@test("with another PREFIX the installed lab finds the programs beside it, and names itself as installed", seconds=120)
+def other_prefix():
+    with tempfile.TemporaryDirectory(prefix="tickwire-prefix-") as root:
+        make("install", f"DESTDIR={root}", "PREFIX=/opt/tickwire")
+        tool, name = f"{root}/opt/tickwire/sbin/tickwire-lab", f"prefix-{os.getpid()}"
+        environment = {key: value for key, value in os.environ.items() if key != "TICKWIRE_BIN"}
+
+        def call(*arguments):
+            return subprocess.run([tool, *arguments], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                  text=True, timeout=60)
+
+        done = call("exec", "--name", name, "--", "true")
+        assert done.returncode == 69 and "tickwire-lab start" in done.stderr and "tools/lab" not in done.stderr, done.stderr
+        try:
+            done = call("start", "--name", name)
+            equal(done.returncode, 0, done.stderr)
+            done = call("exec", "--name", name, "--", "sh", "-c", "command -v tickctl && tickctl status")
+            equal((done.returncode, done.stdout.splitlines()[:1]), (0, [f"{root}/opt/tickwire/bin/tickctl"]), done.stderr)
+            command = json.loads(pathlib.Path(f"/run/tickwire-lab/{name}/lab.json").read_text())["processes"]["dataplane"]["command"]
+            equal(command[0], f"{root}/opt/tickwire/sbin/tickwire-dataplane")
+        finally:
+            equal(call("stop", "--name", name).returncode, 0, "stop")
+        os.unlink(f"{root}/opt/tickwire/sbin/tickwire-control")
+        done = call("start", "--name", name)
+        if not pathlib.Path("/usr/sbin/tickwire-control").exists():
+            assert done.returncode == 69 and "not installed" in done.stderr and "TICKWIRE_BIN" in done.stderr, done.stderr
 
 
 @test("completion knows verbs, options and their values")

@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,9 +90,28 @@ def no_tun():
 
 @test("a dataplane that refuses its options shows its words, and nothing is left", seconds=60)
 def bad_extra():
-    done = lab("start", "--name", "badextra", "--", "--no-such-option", status=None)
-    assert done.returncode != 0 and "no-such-option" in done.stderr, done.stderr
+    refuses(64, ["no-such-option"], "start", "--name", "badextra", "--", "--no-such-option")
     nothing_left("badextra")
+    with tempfile.NamedTemporaryFile("w", suffix=".conf") as conf:
+        conf.write("[dataplane]\nno_such_key = 1\n")
+        conf.flush()
+        refuses(78, ["no_such_key"], "start", "--name", "badextra", "--config", conf.name)
+    nothing_left("badextra")
+
+
+@test("another user is told to be root (77), in a sentence, by whatever asks about a running lab", seconds=60)
+def other_user():
+    with Lab("private") as it, tempfile.TemporaryDirectory() as folder:
+        # A copy where anybody may read: the tree itself may lie in a closed folder.
+        os.chmod(folder, 0o755)
+        tool = shutil.copy(labs.TOOL, folder)
+        for arguments in (["status"], ["status", "--name", it.name], ["logs", "--name", it.name], ["exec", "--name", it.name, "--", "true"],
+                          ["restart", "control", "--name", it.name], ["stop", "--name", it.name], ["start", "--name", it.name]):
+            bare = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--", tool, *arguments]
+            done = subprocess.run(bare, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=30)
+            equal(done.returncode, 77, f"{arguments}: {done.stderr}")
+            assert "root" in done.stderr and "Traceback" not in done.stderr, done.stderr
+        equal(it.status()["state"], "running")
 
 
 @test("a namespace of that name made by others is left alone (75)")
