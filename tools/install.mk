@@ -27,7 +27,7 @@ install: all
 	@install -m 644 tools/packaging/tickwire.conf $(DOCDIR)/tickwire.conf.example
 	@if [ -e $(CONFDIR)/tickwire.conf ]; then echo "kept $(CONFDIR)/tickwire.conf as it is"; \
 		else install -m 640 tools/packaging/tickwire.conf $(CONFDIR)/tickwire.conf; fi
-	@echo "installed below $(DESTDIR)$(PREFIX); next: tickwire-doctor, /etc/tickwire/tickwire.conf, systemctl enable --now tickwire-dataplane"
+	@echo "installed below $(DESTDIR)$(PREFIX); next: tickwire-doctor, /etc/tickwire/tickwire.conf, systemctl enable --now tickwire-dataplane tickwire-control"
 
 # The configuration stays, as a package's removal leaves it; `rm -r /etc/tickwire` ends it. Definitions in /var/lib/tickwire stay, too.
 uninstall:
