@@ -188,11 +188,38 @@ static void endpoints_are_taken_apart(void **state)
 	assert_false(tb_endpoint_parse(&e, "[::1]x", "5672"));
 }
 
+static void the_environment_names_the_broker_where_the_command_line_does_not(void **state)
+{
+	struct tb_options o;
+
+	(void)state;
+	setenv("AMQP_HOST", "198.18.0.2", 1);
+	setenv("AMQP_PORT", "5673", 1);
+	assert_int_equal(parse(&o, ""), -1);
+	assert_string_equal(o.load.broker.text, "198.18.0.2:5673");
+	assert_int_equal(parse(&o, "--port 1234"), -1);
+	assert_string_equal(o.load.broker.text, "198.18.0.2:1234");
+	/* The port of that broker is not the port of another. */
+	assert_int_equal(parse(&o, "--host 10.0.0.1"), -1);
+	assert_string_equal(o.load.broker.text, "10.0.0.1:5672");
+	assert_int_equal(parse(&o, "10.0.0.1"), -1);
+	assert_string_equal(o.load.broker.text, "10.0.0.1:5672");
+	setenv("AMQP_PORT", "many", 1);
+	assert_int_equal(parse(&o, ""), TB_EXIT_USAGE);
+	assert_non_null(strstr(complaint, "AMQP_PORT"));
+	unsetenv("AMQP_HOST");
+	unsetenv("AMQP_PORT");
+}
+
 int main(void)
 {
+	/* Inside a lab both are set. */
+	unsetenv("AMQP_HOST");
+	unsetenv("AMQP_PORT");
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(defaults_are_a_small_load_on_the_local_broker),
 		cmocka_unit_test(every_value_reaches_its_field),
+		cmocka_unit_test(the_environment_names_the_broker_where_the_command_line_does_not),
 		cmocka_unit_test(help_and_version_leave_with_success),
 		cmocka_unit_test(everything_else_is_refused_with_a_sentence_that_names_it),
 		cmocka_unit_test(endpoints_are_taken_apart),

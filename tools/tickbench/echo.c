@@ -124,7 +124,8 @@ void tb_echo_run(const struct tb_load *load, const struct tb_endpoint *peer, str
 		r->interrupted = tb_stop_signal != 0;
 		r->unsent_count += r->interrupted ? 0 : e.sched.total - e.next;
 		if (e.track.received_count == 0 && !r->interrupted)
-			fail(r, TB_EXIT_UNAVAILABLE, "no echo came back from", peer->text, "is the echo service on?");
+			fail(r, TB_EXIT_UNAVAILABLE, "no echo came back from", peer->text,
+			     "the echo service is not on; a lab has it when it is started with '-- --udp-echo'");
 		r->done = r->round_trip.count > 0;
 	}
 	if (e.fd >= 0)

@@ -70,7 +70,9 @@ static void print_help(FILE *out)
 	}
 	fprintf(out,
 		"\nExit status: 0 all delivered once and in order; 1 loss, duplicates, disorder or unsent ticks; 64 bad option;\n"
-		"69 a broker cannot be reached or went away; 70 protocol error; 130 interrupted (what was measured is printed).\n");
+		"69 a broker cannot be reached or went away; 70 protocol error; 71 the system refused memory, files, a CPU or "
+		"--before;\n"
+		"73 a report cannot be written; 130 interrupted (what was measured is printed).\n");
 }
 
 bool tb_endpoint_parse(struct tb_endpoint *e, const char *text, const char *default_port)
@@ -352,6 +354,13 @@ static int check_rest(struct parse *p)
 	return -1;
 }
 
+static const char *from_environment(const char *name, const char *otherwise)
+{
+	const char *value = getenv(name);
+
+	return value && value[0] ? value : otherwise;
+}
+
 static int take_address(struct parse *p, int argc, char **argv)
 {
 	struct tb_endpoint *e = &p->o->load.broker;
@@ -365,10 +374,12 @@ static int take_address(struct parse *p, int argc, char **argv)
 			return refuse(p, "a broker is named HOST:PORT (an IPv6 address in brackets), not '%s'.", argv[optind]);
 		return -1;
 	}
-	const char *host = p->host ? p->host : "127.0.0.1", *port = p->port ? p->port : "5672";
+	const char *host = p->host ? p->host : from_environment("AMQP_HOST", "127.0.0.1");
+	/* A port from there belongs to that host alone. */
+	const char *port = p->port ? p->port : p->host ? "5672" : from_environment("AMQP_PORT", "5672");
 	snprintf(text, sizeof(text), strchr(host, ':') ? "[%.255s]:%.6s" : "%.255s:%.6s", host, port);
 	if (!tb_endpoint_parse(e, text, "5672"))
-		return refuse(p, "--host and --port name no endpoint: '%s'.", text);
+		return refuse(p, "--host and --port (or AMQP_HOST and AMQP_PORT) name no endpoint: '%s'.", text);
 	return -1;
 }
 

@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define SPARE_FILES 32
 
@@ -72,7 +75,11 @@ static bool prepare(const struct tb_options *o, const char *subject, enum tb_exi
 	if (rc == 0)
 		return true;
 	*status = TB_EXIT_OSERR;
-	snprintf(error, error_size, "the command of --before failed before %s (wait status %d)", subject, rc);
+	if (rc > 0 && WIFSIGNALED(rc))
+		snprintf(error, error_size, "the command of --before was ended by signal %d before %s", WTERMSIG(rc), subject);
+	else
+		snprintf(error, error_size, "the command of --before failed before %s (exit status %d)", subject,
+			 rc < 0 ? 127 : WEXITSTATUS(rc));
 	return false;
 }
 
@@ -212,6 +219,33 @@ static bool write_form(const struct tb_report *rep, const char *path, void (*for
 	return close_file(f, path);
 }
 
+/* Asks before the load, whose figures would be lost afterwards. An older file keeps its content until there is a newer one. */
+static bool can_write(const char *path)
+{
+	struct stat before;
+	bool is_new = stat(path, &before) != 0;
+	/* Opening a pipe and closing it again would be the end for who reads it. */
+	bool plain = is_new || S_ISREG(before.st_mode);
+	FILE *f = plain ? fopen(path, "a") : NULL;
+
+	if (plain ? !f : S_ISDIR(before.st_mode) || access(path, W_OK) != 0) {
+		errno = !plain && S_ISDIR(before.st_mode) ? EISDIR : errno;
+		fprintf(stderr, "tickbench: cannot write %s: %s.\n", path, strerror(errno));
+		return false;
+	}
+	if (f)
+		fclose(f);
+	if (is_new)
+		unlink(path);
+	return true;
+}
+
+static bool can_write_reports(const struct tb_options *o)
+{
+	return (!o->json || strcmp(o->json, "-") == 0 || can_write(o->json)) && (!o->svg || can_write(o->svg)) &&
+	       (!o->hgrm || can_write(o->hgrm));
+}
+
 static bool write_reports(const struct tb_report *rep)
 {
 	const struct tb_options *o = rep->options;
@@ -264,6 +298,8 @@ int main(int argc, char **argv)
 
 	if (rc >= 0)
 		return rc;
+	if (!can_write_reports(&o))
+		return TB_EXIT_CANTCREAT;
 	catch_signals();
 	if (!raise_file_limit(o.load.subscribers + SPARE_FILES)) {
 		fprintf(stderr, "tickbench: %u subscribers need more open files than the limit allows (ulimit -n).\n",
