@@ -205,14 +205,18 @@ static void set_u64(json_t *row, const char *name, uint64_t v)
 	json_object_set_new(row, name, json_integer((json_int_t)(v <= INT64_MAX ? v : INT64_MAX)));
 }
 
-static json_t *queue_row(const struct ctl_queue *q, const struct queue_sums *s, bool attached)
+static json_t *queue_row(const struct ctl_queue *q, const struct queue_sums *s, uint32_t dataplane_pid)
 {
 	json_t *row = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:s, s:s}", "name", ctl_json_span(q->name), "vhost",
 				ctl_json_span(q->vhost->name), "durable", flag(q->flags, AMQP_DEF_DURABLE), "auto_delete",
 				flag(q->flags, AMQP_DEF_AUTO_DELETE), "exclusive", flag(q->flags, AMQP_DEF_EXCLUSIVE), "arguments",
 				ctl_json_table(q->args), "policy", "", "owner_pid", pid_json(q->owner), "type", "classic", "state",
-				attached ? "running" : "down");
+				dataplane_pid != 0 ? "running" : "down");
 
+	if (dataplane_pid != 0)
+		set_u64(row, "pid", dataplane_pid); /* queues are no processes of their own */
+	else
+		json_object_set_new(row, "pid", json_string(""));
 	json_object_set_new(row, "exclusive_consumer_pid",
 			    s->has_exclusive ? channel_pid(s->exclusive_conn, s->exclusive_channel) : json_string(""));
 	json_object_set_new(row, "exclusive_consumer_tag", ctl_json_text(s->exclusive_tag, sizeof s->exclusive_tag));
@@ -242,7 +246,7 @@ json_t *ctl_list_queues(struct ctl_control *c, const struct ctl_vhost *v)
 		sum_queues(c, sums, c->rib.limits.queues_max);
 	for (uint32_t i = 0; i < c->rib.limits.queues_max; i++)
 		if (c->rib.queue[i] != NULL && (v == NULL || c->rib.queue[i]->vhost == v))
-			json_array_append_new(rows, queue_row(c->rib.queue[i], &sums[i], attached));
+			json_array_append_new(rows, queue_row(c->rib.queue[i], &sums[i], attached ? c->link.shm.pid : 0));
 	free(sums);
 	return rows_of(rows);
 }
@@ -413,12 +417,56 @@ unsigned ctl_close_connections(struct ctl_control *c, const char *id, const char
 
 /* ---- channels and consumers ---- */
 
+struct named_conn {
+	uint64_t uid;
+	char name[256];
+};
+
+static int by_uid(const void *a, const void *b)
+{
+	uint64_t x = ((const struct named_conn *)a)->uid, y = ((const struct named_conn *)b)->uid;
+
+	return x < y ? -1 : x > y;
+}
+
+/* The names of a worker's connections, sorted by uid; free() them. */
+static struct named_conn *conn_names(const struct ctl_control *c, uint32_t worker, size_t *count)
+{
+	uint32_t rows = rows_count(&c->link, worker, ROW_CONN);
+	struct named_conn *all = ctl_alloc(((size_t)rows + 1) * sizeof *all);
+	struct ctl_row_conn r;
+
+	*count = 0;
+	for (uint32_t i = 0; i < rows; i++)
+		if (row_read(&c->link, worker, ROW_CONN, i, &r)) {
+			all[*count].uid = r.uid;
+			conn_name(c, &r, all[(*count)++].name, sizeof all[0].name);
+		}
+	qsort(all, *count, sizeof *all, by_uid);
+	return all;
+}
+
+static json_t *channel_name(const struct named_conn *conns, size_t count, const struct ctl_row_channel *r)
+{
+	struct named_conn key = {.uid = r->conn_uid};
+	const struct named_conn *conn = bsearch(&key, conns, count, sizeof *conns, by_uid);
+	char text[280];
+
+	if (conn == NULL)
+		return json_string("");
+	snprintf(text, sizeof text, "%s (%u)", conn->name, r->number);
+	return ctl_json_text(text, sizeof text);
+}
+
 json_t *ctl_list_channels(struct ctl_control *c)
 {
 	json_t *rows = json_array();
 	struct ctl_row_channel r;
 
-	for (uint32_t w = 0; w < c->link.shm.workers_count; w++)
+	for (uint32_t w = 0; w < c->link.shm.workers_count; w++) {
+		size_t conns_count;
+		struct named_conn *conns = conn_names(c, w, &conns_count);
+
 		for (uint32_t i = 0, n = rows_count(&c->link, w, ROW_CHANNEL); i < n; i++) {
 			const struct ctl_conn *conn;
 			json_t *row;
@@ -430,6 +478,9 @@ json_t *ctl_list_channels(struct ctl_control *c)
 					pid_json(r.conn_uid), "user", conn != NULL ? ctl_json_span(conn->user) : json_string(""),
 					"vhost", conn != NULL ? ctl_json_span(conn->vhost) : json_string(""), "transactional", 0,
 					"confirm", (int)(r.confirm != 0));
+			json_object_set_new(row, "name", channel_name(conns, conns_count, &r));
+			set_u64(row, "messages_uncommitted", 0); /* there are no transactions, so this is what there is */
+			set_u64(row, "acks_uncommitted", 0);
 			set_u64(row, "number", r.number);
 			set_u64(row, "consumer_count", r.consumer_count);
 			set_u64(row, "messages_unacknowledged", r.messages_unacknowledged);
@@ -441,6 +492,8 @@ json_t *ctl_list_channels(struct ctl_control *c)
 			set_u64(row, "acks", r.acks);
 			json_array_append_new(rows, row);
 		}
+		free(conns);
+	}
 	return rows_of(rows);
 }
 
@@ -463,6 +516,7 @@ json_t *ctl_list_consumers(struct ctl_control *c, const struct ctl_vhost *v)
 					"ack_required", (int)(r.ack_required != 0), "active", (int)(r.active != 0), "exclusive",
 					(int)(r.exclusive != 0), "arguments");
 			set_u64(row, "prefetch_count", r.prefetch_count);
+			json_object_set_new(row, "activity_status", json_string(r.active != 0 ? "up" : "waiting"));
 			set_u64(row, "messages_unacknowledged", r.unacked);
 			json_array_append_new(rows, row);
 		}
