@@ -28,7 +28,7 @@ struct list_command {
 
 static const struct list_command lists[] = {
 	{"list_queues", "list_queues", "Listing queues for vhost", "name messages",
-	 "name vhost durable auto_delete exclusive arguments policy owner_pid exclusive_consumer_pid exclusive_consumer_tag "
+	 "name vhost durable auto_delete exclusive arguments policy pid owner_pid exclusive_consumer_pid exclusive_consumer_tag "
 	 "messages_ready "
 	 "messages_unacknowledged messages message_bytes message_bytes_ready message_bytes_unacknowledged consumers type state "
 	 "published "
@@ -41,7 +41,8 @@ static const struct list_command lists[] = {
 	 "source_name source_kind destination_name destination_kind routing_key arguments vhost", true},
 	{"list_consumers", "list_consumers", "Listing consumers in vhost",
 	 "queue_name channel_pid consumer_tag ack_required prefetch_count active arguments",
-	 "queue_name channel_pid consumer_tag ack_required prefetch_count active exclusive arguments messages_unacknowledged",
+	 "queue_name channel_pid consumer_tag ack_required prefetch_count active activity_status exclusive arguments "
+	 "messages_unacknowledged",
 	 true},
 	{"list_connections", "list_connections", "Listing connections", "user peer_host peer_port state",
 	 "pid name user_provided_name port host peer_port peer_host ssl state channels protocol user vhost timeout frame_max "
@@ -51,7 +52,8 @@ static const struct list_command lists[] = {
 	 "ssthresh mss snd_wnd rcv_wnd snd_queue_bytes unacked_bytes retrans zero_window",
 	 false},
 	{"list_channels", "list_channels", "Listing channels", "pid user consumer_count messages_unacknowledged",
-	 "pid connection number user vhost transactional confirm consumer_count messages_unacknowledged messages_unconfirmed "
+	 "pid connection name number user vhost transactional confirm consumer_count messages_unacknowledged messages_unconfirmed "
+	 "messages_uncommitted acks_uncommitted "
 	 "prefetch_count "
 	 "global_prefetch_count publishes deliveries acks",
 	 false},
@@ -64,6 +66,12 @@ static const struct list_command lists[] = {
 	 "name vhost type patterns overlay generation database_patterns bytes compile_ms state trouble", true},
 };
 #define LISTS (sizeof lists / sizeof lists[0])
+
+static int bad_usage(const char *what, const char *arg)
+{
+	fprintf(stderr, "Error: %s '%s'; see: tickctl help\n", what, arg);
+	return CTL_EXIT_USAGE;
+}
 
 static bool is_word_of(const char *words, const char *word)
 {
@@ -79,6 +87,11 @@ static bool is_word_of(const char *words, const char *word)
 	return false;
 }
 
+static const char *known_columns(const struct list_command *l)
+{
+	return l->known != NULL ? l->known : lists[4].known;
+}
+
 /* Columns are given one by one, or as one argument with spaces or commas in it. */
 static size_t split_columns(char *text, const char **out, size_t max)
 {
@@ -92,7 +105,7 @@ static size_t split_columns(char *text, const char **out, size_t max)
 static int choose_columns(const struct list_command *l, const struct tickctl_options *o, char *text, size_t text_bytes,
 			  const char **out, size_t *count)
 {
-	const char *known = l->known != NULL ? l->known : lists[4].known;
+	const char *known = known_columns(l);
 	size_t len = (size_t)snprintf(text, text_bytes, "%s", o->args_count > 1 ? "" : l->columns);
 
 	for (int i = 1; i < o->args_count && len < text_bytes; i++)
@@ -227,6 +240,7 @@ static int queue_free_to_go(const struct tickctl_options *o)
 			rc = CTL_EXIT_DATA;
 	}
 	json_decref(result);
+	fflush(stdout);
 	if (rc != 0)
 		fprintf(stderr, "Error: queue '%s' is not empty or has consumers, so it was not deleted\n", o->args[1]);
 	return rc;
@@ -261,15 +275,16 @@ static int run_ping(const struct tickctl_options *o)
 	if (rc != 0)
 		return rc;
 	json_decref(result);
-	if (talks(o))
+	if (o->format == TICKCTL_JSON)
+		printf("{\"result\":\"ok\"}\n");
+	else if (talks(o))
 		printf("Ping succeeded\n");
 	return 0;
 }
 
 static int run_version(const struct tickctl_options *o)
 {
-	(void)o;
-	printf("%s\n", TICKWIRE_VERSION);
+	printf(o->format == TICKCTL_JSON ? "{\"version\":\"%s\"}\n" : "%s\n", TICKWIRE_VERSION);
 	return 0;
 }
 
@@ -365,46 +380,95 @@ static int with_client(const struct tickctl_options *o, int (*fn)(struct tickctl
 	return rc;
 }
 
+/* Figures for people have no rows and columns that CSV could name. */
+static bool csv_refused(const struct tickctl_options *o)
+{
+	if (o->format == TICKCTL_CSV)
+		fprintf(stderr, "Error: %s has no csv form; use --formatter json\n", o->args[0]);
+	return o->format == TICKCTL_CSV;
+}
+
 static int run_status(const struct tickctl_options *o)
 {
-	return with_client(o, tickctl_status);
+	return csv_refused(o) ? CTL_EXIT_USAGE : with_client(o, tickctl_status);
 }
 
 static int run_stats(const struct tickctl_options *o)
 {
-	return with_client(o, tickctl_stats);
+	return csv_refused(o) ? CTL_EXIT_USAGE : with_client(o, tickctl_stats);
 }
 
 static int run_latency(const struct tickctl_options *o)
 {
-	return with_client(o, tickctl_latency);
+	return csv_refused(o) ? CTL_EXIT_USAGE : with_client(o, tickctl_latency);
 }
 
 static run_fn run_help;
 
-static const struct {
+static const struct command {
 	const char *name;
 	run_fn *run;
-	const char *help;
+	int args_max; /* after the name */
+	const char *arguments, *help;
 } commands[] = {
-	{"status", run_status, "processes, port, pools, memory"},
-	{"ping", run_ping, "0 when control answers and the dataplane is attached"},
-	{"await_startup", run_await, "waits until the dataplane is attached"},
-	{"stats", run_stats, "[--watch [SECONDS]] [--all]  busy and idle, rates, drops by reason"},
-	{"latency", run_latency, "where the time of a tick goes"},
-	{"close_connection", run_close, "PID|NAME REASON"},
-	{"close_all_connections", run_close_all, "[-p VHOST] REASON"},
-	{"purge_queue", run_queue, "[-p VHOST] QUEUE"},
-	{"delete_queue", run_queue, "[-p VHOST] [--if-empty] [--if-unused] QUEUE"},
-	{"hash_password", run_hash, "[PASSWORD]  a password_hash for the configuration"},
-	{"version", run_version, "of this program"},
-	{"help", run_help, "this text"},
+	{"status", run_status, 0, "", "processes, port, pools, memory"},
+	{"ping", run_ping, 0, "", "0 when control answers and the dataplane is attached"},
+	{"await_startup", run_await, 0, "", "waits until the dataplane is attached"},
+	{"stats", run_stats, 0, "[--watch [SECONDS]] [--all]", "busy and idle, rates, drops by reason"},
+	{"latency", run_latency, 0, "", "where the time of a tick goes"},
+	{"close_connection", run_close, 64, "PID|NAME REASON", ""},
+	{"close_all_connections", run_close_all, 64, "[-p VHOST] REASON", ""},
+	{"purge_queue", run_queue, 1, "[-p VHOST] QUEUE", ""},
+	{"delete_queue", run_queue, 1, "[-p VHOST] [--if-empty] [--if-unused] QUEUE", ""},
+	{"hash_password", run_hash, 1, "[PASSWORD]", "a password_hash for the configuration"},
+	{"version", run_version, 0, "", "of this program"},
+	{"help", run_help, 1, "[COMMAND]", "this text, or a command's usage and columns"},
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])
 
+static const struct command *command_of(const char *name)
+{
+	for (size_t i = 0; i < COMMANDS; i++)
+		if (strcmp(commands[i].name, name) == 0)
+			return &commands[i];
+	return NULL;
+}
+
+static const struct list_command *list_of(const char *name)
+{
+	for (size_t i = 0; i < LISTS; i++)
+		if (strcmp(lists[i].name, name) == 0)
+			return &lists[i];
+	return NULL;
+}
+
+static void command_usage(FILE *out, const struct command *c)
+{
+	fprintf(out, "usage: tickctl [OPTIONS] %s%s%s\n", c->name, *c->arguments != '\0' ? " " : "", c->arguments);
+	if (*c->help != '\0')
+		fprintf(out, "%s\n", c->help);
+}
+
+static void list_usage(const struct list_command *l)
+{
+	printf("usage: tickctl [OPTIONS] %s %s[COLUMN ...]\nColumns without being asked: %s\nColumns: %s\n", l->name,
+	       l->per_vhost ? "[-p VHOST] " : "", l->columns, known_columns(l));
+}
+
 static int run_help(const struct tickctl_options *o)
 {
-	(void)o;
+	if (o->args_count > 1) {
+		const struct command *c = command_of(o->args[1]);
+		const struct list_command *l = list_of(o->args[1]);
+
+		if (c != NULL)
+			command_usage(stdout, c);
+		else if (l != NULL)
+			list_usage(l);
+		else
+			return bad_usage("unknown command", o->args[1]);
+		return 0;
+	}
 	printf("usage: tickctl [OPTIONS] COMMAND [ARGUMENTS]\n\n"
 	       "  -p, --vhost VHOST       vhost of the command (default: /)\n"
 	       "  --formatter FORM        table, pretty_table, json or csv\n"
@@ -412,32 +476,34 @@ static int run_help(const struct tickctl_options *o)
 	       "  -s, --silent            nor a line of column names\n"
 	       "  --no-table-headers      no line of column names\n"
 	       "  -t, --timeout SECONDS   how long to wait for control (default: 60; 0: for ever)\n"
-	       "  --socket PATH           control's socket (default: $TICKWIRE_SOCKET, else %s)\n\nCommands:\n",
+	       "  --socket PATH           control's socket (default: $TICKWIRE_SOCKET, else %s)\n"
+	       "  --help, --version       this text, or a command's; the version\n\nCommands:\n",
 	       CTL_PROTO_SOCKET);
 	for (size_t i = 0; i < COMMANDS; i++)
-		printf("  %-22s %s\n", commands[i].name, commands[i].help);
-	printf("\nCommands that list; columns may follow:\n");
+		printf("  %-22s %s%s%s\n", commands[i].name, commands[i].arguments,
+		       *commands[i].arguments != '\0' && *commands[i].help != '\0' ? "  " : "", commands[i].help);
+	printf("\nCommands that list; columns may follow, and 'tickctl help COMMAND' names all that there are:\n");
 	for (size_t i = 0; i < LISTS; i++)
 		printf("  %-22s %s\n", lists[i].name, lists[i].columns);
-	printf("\nExit: 0 ok, 64 usage, 65 no such object, 69 control or dataplane is away, 70 internal, 75 timeout.\n");
+	printf("\nExit: 0 ok, 64 usage, 65 no such object, 69 control or dataplane is away, 70 internal, 74 output lost, "
+	       "75 timeout.\n");
 	return 0;
 }
 
 /* ---- options ---- */
 
-static int bad_usage(const char *what, const char *arg)
-{
-	fprintf(stderr, "Error: %s '%s'; see: tickctl help\n", what, arg);
-	return CTL_EXIT_USAGE;
-}
-
+/* *out is left alone when it is none. */
 static bool number(const char *text, double *out)
 {
+	double v;
 	char *end;
 
 	errno = 0;
-	*out = strtod(text, &end);
-	return errno == 0 && end != text && *end == '\0' && *out >= 0 && *out < 1e9;
+	v = strtod(text, &end);
+	if (errno != 0 || end == text || *end != '\0' || !(v >= 0 && v < 1e9))
+		return false;
+	*out = v;
+	return true;
 }
 
 static bool format_of(const char *text, enum tickctl_format *out)
@@ -527,15 +593,17 @@ static int read_options(int argc, char **argv, struct tickctl_options *o)
 				return bad_usage("too many arguments, from", argv[i]);
 			o->args[o->args_count++] = argv[i];
 		} else if (strcmp(argv[i], "-h") == 0 || strcmp(argv[i], "--help") == 0) {
-			o->args[0] = "help";
-			o->args_count = 1;
-			return 0;
+			o->help = true;
+		} else if (strcmp(argv[i], "--version") == 0 && o->args_count == 0) {
+			o->args[o->args_count++] = "version";
 		} else if (option_is(argv[i], "--watch", &value)) {
 			o->watch = true;
 			if (value == NULL && i + 1 < argc && number(argv[i + 1], &o->watch_s))
 				i++;
 			else if (value != NULL && !number(value, &o->watch_s))
 				return bad_usage("--watch wants seconds, not", value);
+			if (o->watch_s <= 0)
+				return bad_usage("--watch wants more than no seconds, not", value != NULL ? value : argv[i]);
 		} else if (!flag_option(argv[i], o)) {
 			rc = value_option(argv[i], i + 1 < argc ? argv[i + 1] : NULL, o, &used);
 			if (rc != 0)
@@ -548,6 +616,33 @@ static int read_options(int argc, char **argv, struct tickctl_options *o)
 	return 0;
 }
 
+static int run(struct tickctl_options *o)
+{
+	const struct command *c;
+	const struct list_command *l;
+
+	if (o->help) {
+		if (o->args_count > 0 && strcmp(o->args[0], "help") != 0)
+			o->args[1] = o->args[0];
+		o->args_count = o->args_count > 0 && strcmp(o->args[0], "help") != 0 ? 2 : 1;
+		o->args[0] = "help";
+	}
+	if (o->args_count == 0) {
+		fprintf(stderr, "Error: which command? See: tickctl help\n");
+		return CTL_EXIT_USAGE;
+	}
+	c = command_of(o->args[0]);
+	l = list_of(o->args[0]);
+	if (c != NULL && o->args_count - 1 > c->args_max) {
+		fprintf(stderr, "Error: '%s' is one argument too many; ", o->args[c->args_max + 1]);
+		command_usage(stderr, c);
+		return CTL_EXIT_USAGE;
+	}
+	if (c != NULL)
+		return c->run(o);
+	return l != NULL ? run_list(l, o) : bad_usage("unknown command", o->args[0]);
+}
+
 int main(int argc, char **argv)
 {
 	const char *env = getenv("TICKWIRE_SOCKET");
@@ -555,17 +650,11 @@ int main(int argc, char **argv)
 		.socket = env != NULL && *env != '\0' ? env : CTL_PROTO_SOCKET, .vhost = "/", .timeout_s = 60, .watch_s = 1};
 	int rc = read_options(argc, argv, &o);
 
-	if (rc != 0)
+	if (rc == 0)
+		rc = run(&o);
+	errno = 0;
+	if (fflush(stdout) == 0 && !ferror(stdout))
 		return rc;
-	if (o.args_count == 0) {
-		fprintf(stderr, "Error: which command? See: tickctl help\n");
-		return CTL_EXIT_USAGE;
-	}
-	for (size_t i = 0; i < COMMANDS; i++)
-		if (strcmp(commands[i].name, o.args[0]) == 0)
-			return commands[i].run(&o);
-	for (size_t i = 0; i < LISTS; i++)
-		if (strcmp(lists[i].name, o.args[0]) == 0)
-			return run_list(&lists[i], &o);
-	return bad_usage("unknown command", o.args[0]);
+	fprintf(stderr, "Error: the output could not be written%s%s\n", errno != 0 ? ": " : "", errno != 0 ? strerror(errno) : "");
+	return rc != 0 ? rc : CTL_EXIT_IOERR;
 }

@@ -21,8 +21,8 @@ struct tickctl_options {
 	const char *socket, *vhost;
 	enum tickctl_format format;
 	bool quiet, silent, no_headers, all, watch, if_empty, if_unused;
-	bool vhost_given, mute; /* mute: no sentences about failures */
-	double timeout_s;       /* 0: for ever */
+	bool vhost_given, help, mute; /* mute: no sentences about failures */
+	double timeout_s;             /* 0: for ever */
 	double watch_s;
 	const char *args[64];
 	int args_count;

@@ -33,6 +33,7 @@ static void complain(const struct tickctl_options *o, const char *fmt, ...)
 
 	if (o->mute)
 		return;
+	fflush(stdout); /* what was printed before stands before it */
 	va_start(ap, fmt);
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);

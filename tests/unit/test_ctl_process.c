@@ -616,6 +616,18 @@ static void write_conn_row(uint32_t idx, uint64_t uid, const char *vhost)
 	atomic_store(&f.shm.header->worker[0].conns.rows_used, 1000000); /* more than there are */
 }
 
+static void write_channel_row(uint32_t idx, uint64_t uid, uint32_t number)
+{
+	struct ctl_row_channel *row = (struct ctl_row_channel *)(void *)(f.shm.base + f.shm.layout.worker[0].channels.offset) + idx;
+
+	ctl_row_begin(&row->head);
+	row->head.in_use = 1;
+	row->conn_uid = uid;
+	row->number = number;
+	ctl_row_end(&row->head);
+	atomic_store(&f.shm.header->worker[0].channels.rows_used, idx + 1);
+}
+
 static void connections_are_listed_from_shared_memory_and_closed_by_pid(void **state)
 {
 	const uint64_t uid = 5ull << 32 | 2;
@@ -631,6 +643,17 @@ static void connections_are_listed_from_shared_memory_and_closed_by_pid(void **s
 	assert_int_equal(json_array_size(rows), 2);
 	assert_string_equal(cell(rows, "pid", "2.5", "name"), "198.18.0.1:40000 -> 198.18.0.2:5672");
 	assert_string_equal(cell(rows, "pid", "2.5", "srtt_us"), "33");
+	json_decref(rows);
+	write_channel_row(0, 9ull << 32 | 4, 7);
+	write_channel_row(1, uid, 3);
+	write_channel_row(2, 77, 1); /* its connection's row is gone already */
+	rows = tickctl(&status, "list_channels", "pid name messages_uncommitted acks_uncommitted", NULL);
+	assert_int_equal(status, 0);
+	assert_int_equal(json_array_size(rows), 3);
+	assert_string_equal(cell(rows, "pid", "2.5.3", "name"), "198.18.0.1:40000 -> 198.18.0.2:5672 (3)");
+	assert_string_equal(cell(rows, "pid", "4.9.7", "name"), "198.18.0.1:40000 -> 198.18.0.2:5672 (7)");
+	assert_string_equal(cell(rows, "pid", "77.0.1", "name"), "");
+	assert_string_equal(cell(rows, "pid", "2.5.3", "acks_uncommitted"), "0");
 	json_decref(rows);
 	rows = tickctl(&status, "close_connection", "2.5", "maintenance");
 	assert_int_equal(status, 0);
@@ -711,6 +734,14 @@ static void options_and_signals_give_the_exit_statuses_of_sysexits(void **state)
 	assert_int_equal(status_of((char *[]){"tickctl", "--nonsense", NULL}), 64);
 	assert_int_equal(status_of((char *[]){"tickctl", "no_such_command", NULL}), 64);
 	assert_int_equal(status_of((char *[]){"tickctl", "--socket", "/nonexistent", "status", NULL}), 69);
+	assert_int_equal(status_of((char *[]){"tickctl", "--version", NULL}), 0);
+	assert_int_equal(status_of((char *[]){"tickctl", "list_queues", "--help", NULL}), 0);
+	assert_int_equal(status_of((char *[]){"tickctl", "help", "no_such_command", NULL}), 64);
+	assert_int_equal(status_of((char *[]){"tickctl", "stats", "--watch", "x", NULL}), 64);
+	assert_int_equal(status_of((char *[]){"tickctl", "stats", "--watch", "--help", NULL}), 0);
+	assert_int_equal(status_of((char *[]){"tickctl", "stats", "--watch", "0", NULL}), 64);
+	assert_int_equal(status_of((char *[]){"tickctl", "ping", "extra", NULL}), 64);
+	assert_int_equal(status_of((char *[]){"tickctl", "--formatter", "csv", "status", NULL}), 64);
 	/* a second control on the same sockets is refused */
 	assert_int_equal(status_of((char *[]){"tickwire-control", "--foreground", "--config", conf, NULL}), 69);
 	json_decref(tickctl(&status, "list_queues", "name colour", NULL));
