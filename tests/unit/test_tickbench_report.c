@@ -229,6 +229,27 @@ static void merged_rounds_add_their_counts_and_weigh_their_rates(void **state)
 	close_rig(&r);
 }
 
+static void a_search_that_carried_nothing_says_so_and_shows_no_zeros(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	open_rig(&r, false);
+	r.options.find_max = true;
+	r.options.find_max_p99_ns = 10 * TB_MS_NS;
+	tb_result_reset(&r.a.result);
+	r.a.findmax.done = true;
+	r.a.findmax.trials[r.a.findmax.trial_count++] = (struct tb_trial){.rate_per_s = 7, .verdict = TB_NOT_REACHED};
+	const char *text = written(&r, tb_report_text);
+	assert_non_null(strstr(text, "not carried: not reached"));
+	assert_non_null(strstr(text, "No rate was carried, not even the lowest that was tried, 7 ticks/s"));
+	assert_null(strstr(text, "sent 0 of 0"));
+	assert_null(strstr(text, "highest rate carried"));
+	r.a.findmax.trial_count = 0;
+	assert_non_null(strstr(written(&r, tb_report_text), "No rate was tried to its end"));
+	close_rig(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -239,6 +260,7 @@ int main(void)
 		cmocka_unit_test(the_plot_has_a_line_and_a_legend_for_every_series_and_escapes_names),
 		cmocka_unit_test(the_histogram_drawing_counts_every_sample),
 		cmocka_unit_test(merged_rounds_add_their_counts_and_weigh_their_rates),
+		cmocka_unit_test(a_search_that_carried_nothing_says_so_and_shows_no_zeros),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
