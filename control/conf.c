@@ -366,7 +366,9 @@ static bool apply_item(const struct ctl_conf_item *it, const struct ctl_conf_key
 	}
 	if (section_known && *it->key == '\0')
 		return true;
-	if (section_known)
+	if (section_known && known[0] == '\0')
+		snprintf(err, err_bytes, "unknown key '%.60s' in [%s]; the section knows no keys: remove it", it->key, it->section);
+	else if (section_known)
 		snprintf(err, err_bytes, "unknown key '%.60s' in [%s]; it knows: %s", it->key, it->section, known);
 	else
 		snprintf(err, err_bytes, "unknown section [%.60s]; there are: %s", it->section, known);

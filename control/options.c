@@ -168,6 +168,17 @@ static bool vhosts_exist(const struct ctl_options *o, const char *path, char *er
 	return true;
 }
 
+static bool times_agree(const struct ctl_options *o, const char *path, char *err, size_t err_bytes)
+{
+	if (o->compile_settle_ms <= o->compile_wait_max_ms)
+		return true;
+	snprintf(err, err_bytes,
+		 "%s: compile_settle_ms (%u) is more than compile_wait_max_ms (%u), so that it would never count; lower the one or "
+		 "raise the other",
+		 path, o->compile_settle_ms, o->compile_wait_max_ms);
+	return false;
+}
+
 bool ctl_options_load(struct ctl_options *o, const char *path, char *err, size_t err_bytes)
 {
 	struct ctl_conf conf;
@@ -186,7 +197,7 @@ bool ctl_options_load(struct ctl_options *o, const char *path, char *err, size_t
 	if (!ctl_conf_load(&conf, path, err, err_bytes))
 		return false;
 	ok = add_vhost(o, "/", err, err_bytes) && ctl_conf_apply(&conf, keys, sizeof keys / sizeof keys[0], o, err, err_bytes) &&
-	     vhosts_exist(o, path, err, err_bytes);
+	     vhosts_exist(o, path, err, err_bytes) && times_agree(o, path, err, err_bytes);
 	ctl_conf_free(&conf);
 	if (!ok)
 		ctl_options_free(o);

@@ -212,6 +212,20 @@ static void users_that_contradict_themselves_are_refused(void **state)
 			fail_msg("accepted: %s", cases[i]);
 }
 
+static void options_that_cannot_both_hold_are_refused_and_say_so(void **state)
+{
+	struct ctl_options o;
+	char err[512];
+
+	(void)state;
+	assert_false(options_of("[control]\ncompile_settle_ms = 500\ncompile_wait_max_ms = 499\n", &o, err));
+	assert_non_null(strstr(err, "compile_settle_ms (500) is more than compile_wait_max_ms (499)"));
+	assert_true(options_of("[control]\ncompile_settle_ms = 500\ncompile_wait_max_ms = 500\n", &o, err));
+	ctl_options_free(&o);
+	assert_false(options_of("[vhost a]\ncolour = 1\n", &o, err));
+	assert_non_null(strstr(err, ":2: unknown key 'colour' in [vhost]; the section knows no keys"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -221,6 +235,7 @@ int main(void)
 		cmocka_unit_test(a_password_logs_in_and_every_other_does_not),
 		cmocka_unit_test(rabbitmqs_hash_of_a_password_is_understood),
 		cmocka_unit_test(users_that_contradict_themselves_are_refused),
+		cmocka_unit_test(options_that_cannot_both_hold_are_refused_and_say_so),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
