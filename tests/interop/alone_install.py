@@ -43,7 +43,8 @@ def files():
 
 @test("make install puts each file in its place, programs executable, the configuration closed to others", seconds=220)
 def installs():
-    make("install")
+    last = make("install").splitlines()[-1]
+    assert "tickwire-dataplane tickwire-control" in last, f"the last line does not name both units: {last}"
     equal(files(), WANTED)
     for name in WANTED:
         mode = (stage / name).stat().st_mode & 0o777
@@ -70,6 +71,10 @@ def units():
         assert "@" not in re.sub(r"@system-service", "", text), "an unfilled place in the unit"
         program = re.search(r"^ExecStart=(\S+)", text, re.M).group(1)
         assert (stage / program.lstrip("/")).exists(), program
+    # The example log_file lies where the unit lets control write, although the rest is read-only to it.
+    example = re.search(r"^#log_file = (\S+)/", (ROOT / "tools/packaging/tickwire.conf").read_text(), re.M).group(1)
+    wanted = re.search(r"^LogsDirectory=(\S+)", (stage / "lib/systemd/system/tickwire-control.service").read_text(), re.M).group(1)
+    equal(example, f"/var/log/{wanted}")
     if not shutil.which("systemd-analyze"):
         raise tap.Skip("no systemd on this host")
     done = subprocess.run(["systemd-analyze", "verify", f"--root={stage}", "tickwire-dataplane.service", "tickwire-control.service"],
