@@ -39,7 +39,7 @@ void amqp_limits_default(struct amqp_limits *l)
 	l->rules_max = 65536;
 	l->rule_nodes_max = 1u << 19;
 	l->rule_key_bytes_max = 16u << 20;
-	l->unsent_high_bytes = 1u << 20;
+	l->unsent_high_bytes = 128u << 10; /* times the connections that stall at once: what the stack's blocks must bear */
 	l->handshake_ns = 10 * AMQP_SECOND_NS;
 	l->control_wait_ns = 10 * AMQP_SECOND_NS;
 	snprintf(l->cluster_name, sizeof l->cluster_name, "tickwire");
