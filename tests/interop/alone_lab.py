@@ -185,6 +185,41 @@ def interrupted():
         nothing_left(name)
 
 
+@test("Ctrl-C right after 'ip' made a namespace leaves none: 'ip' is not in the group that the terminal signals", seconds=60)
+def interrupted_in_ip():
+    name = f"torn-{os.getpid()}"
+    with tempfile.TemporaryDirectory() as folder:
+        # An 'ip' that makes the namespace, has the lab's group interrupted, and is slow to leave.
+        slow = pathlib.Path(folder, "ip")
+        slow.write_text(f"""#!/bin/sh
+{shutil.which('ip')} "$@"; status=$?
+case "$1 $2" in "netns add") kill -INT "-$(cat {folder}/group)"; sleep 0.3 ;; esac
+exit $status
+""")
+        slow.chmod(0o755)
+        child = subprocess.Popen([labs.TOOL, "start", "--name", name], env=dict(os.environ, PATH=f"{folder}:{os.environ['PATH']}"),
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        pathlib.Path(folder, "group").write_text(str(child.pid))
+        out, err = child.communicate(timeout=40)
+        equal((child.returncode, out), (130, ""), err)
+        nothing_left(name)
+
+
+@test("a dataplane that was killed is started again at once: restart waits until its last thread is gone", seconds=90)
+def restart_after_kill():
+    with Lab("again") as again:
+        for _ in range(3):
+            os.kill(again.pid("dataplane"), signal.SIGKILL)
+            again.restart("dataplane")
+            equal(again.status()["state"], "running")
+        # Both dead: one after the other comes back, and the last one finds the broker whole.
+        for role in ("dataplane", "control"):
+            os.kill(again.pid(role), signal.SIGKILL)
+        again.restart("dataplane")
+        again.restart("control")
+        equal(again.status()["state"], "running")
+
+
 @test("SIGTERM tells clients with connection.close 320, and ends the dataplane with status 0", seconds=60)
 def sigterm():
     # As the nearest subreaper, this process becomes the parent of the lab's processes and sees how they end.
