@@ -34,7 +34,6 @@ struct amqp_limits {
 	uint16_t heartbeat_s;       /* offered in connection.tune: 60 */
 	uint32_t routes_max, route_queues_max, route_cache_max;
 	uint32_t rules_max, rule_nodes_max, rule_key_bytes_max; /* matcher */
-	uint32_t unsent_high_bytes; /* a connection with more unsent bytes gets no deliveries and is not read */
 	uint64_t handshake_ns;      /* 10 s from accept to connection.open */
 	uint64_t control_wait_ns;   /* a declaration waits this long for control, then fails with 541 */
 	uint8_t secret[16];
@@ -48,14 +47,25 @@ enum amqp_stage { AMQP_STAGE_PARSED, AMQP_STAGE_ROUTED, AMQP_STAGE_RENDERED };
 
 /* What the machine calls. `io` is the transport handle of a connection, `ctx` that of amqp_broker_init(). */
 struct amqp_ops {
-	/* Contiguous room for `len` (<= AMQP_RESERVE_MAX) bytes in the unsent stream; NULL when there is none. Then commit. */
+	/*
+	 * Contiguous room for `len` (<= AMQP_RESERVE_MAX) bytes in the unsent stream; then commit. NULL when there is none for
+	 * contents; answers go by send(), which may take more.
+	 */
 	uint8_t *(*reserve)(void *io, size_t len);
 	void (*commit)(void *io, size_t len);
 	/* Copies any length, all or nothing. */
 	bool (*send)(void *io, const void *data, size_t len);
 	/* Appends a reference that stays valid until amqp_release(broker, owner). */
 	bool (*send_ref)(void *io, const void *data, size_t len, void *owner);
-	size_t (*unsent)(void *io); /* queued and unacknowledged bytes */
+	/* Whether `refs` references with `bytes` of inline bytes before and between them would find room. */
+	bool (*has_room)(void *io, size_t bytes, size_t refs);
+	/*
+	 * The peer takes what it is sent: the transport's mark for unsent bytes is not reached. A connection above it gets no
+	 * deliveries and is not read. After a false amqp_conn_writable() follows.
+	 */
+	bool (*writable)(void *io);
+	/* The peer has logged in: bytes of its that are not read may take more than a handshake's worth of memory. */
+	void (*admitted)(void *io);
 	void (*resume)(void *io);   /* amqp_conn_input() left bytes: hand them over again (may call it at once, nested) */
 	void (*shutdown)(void *io); /* FIN after what is queued */
 	void (*abort)(void *io);    /* RST now; amqp_conn_closed() has been or will not be called: the conn is forgotten */
@@ -81,7 +91,7 @@ struct amqp_conn *amqp_conn_accept(struct amqp_broker *b, void *io, const char *
 /* Bytes from the peer, lent. Returns how many were consumed; fewer: the rest is handed over again after ops->resume. */
 size_t amqp_conn_input(struct amqp_conn *c, const uint8_t *data, size_t len);
 void amqp_conn_eof(struct amqp_conn *c);      /* FIN from the peer */
-void amqp_conn_writable(struct amqp_conn *c); /* unsent bytes fell below half the high-water mark */
+void amqp_conn_writable(struct amqp_conn *c); /* ops->writable was false and is true again */
 void amqp_conn_closed(struct amqp_conn *c);   /* the transport is gone; `c` is invalid after this */
 void amqp_release(struct amqp_broker *b, void *owner);
 

@@ -11,6 +11,7 @@
 #include "amqp/front.h"
 
 #define STALLED_A_BURST  16u
+#define STALLED_PAUSE_NS 50000ull
 #define REQUESTS_A_TURN  64u
 #define DRAIN_A_TURN     256u
 #define DUMP_A_TURN      32u
@@ -39,7 +40,6 @@ void amqp_limits_default(struct amqp_limits *l)
 	l->rules_max = 65536;
 	l->rule_nodes_max = 1u << 19;
 	l->rule_key_bytes_max = 16u << 20;
-	l->unsent_high_bytes = 128u << 10; /* times the connections that stall at once: what the stack's blocks must bear */
 	l->handshake_ns = 10 * AMQP_SECOND_NS;
 	l->control_wait_ns = 10 * AMQP_SECOND_NS;
 	snprintf(l->cluster_name, sizeof l->cluster_name, "tickwire");
@@ -182,16 +182,25 @@ void amqp_resets_flush(struct amqp_broker *b)
 
 static bool may_resume(const struct amqp_conn *c)
 {
-	return c->state == AMQP_CONN_CLOSED || c->b->ops.unsent(c->io) <= c->b->limits.unsent_high_bytes;
+	return c->state == AMQP_CONN_CLOSED || c->b->ops.writable(c->io);
 }
 
+/* Hundreds may be stalled for long: a round that helped nobody is not repeated at once, or it would take the worker's time. */
 void amqp_stalled_retry(struct amqp_broker *b, uint32_t budget)
 {
+	if (b->stalled.count == 0 || b->now_ns < b->stalled_again_ns)
+		return;
+	if (b->stalled_fruitless >= b->stalled.count) {
+		b->stalled_fruitless = 0;
+		b->stalled_again_ns = b->now_ns + STALLED_PAUSE_NS;
+		return;
+	}
 	for (uint32_t n = b->stalled.count < budget ? b->stalled.count : budget; n > 0; n--) {
 		struct amqp_conn *c = &b->conns[amqp_idx_pop(&b->stalled)];
 
 		if (c->state == AMQP_CONN_FREE || !c->stalled)
 			continue;
+		b->stalled_fruitless++;
 		if (!may_resume(c)) {
 			amqp_conn_stall(c);
 			continue;
@@ -199,6 +208,8 @@ void amqp_stalled_retry(struct amqp_broker *b, uint32_t budget)
 		c->stalled = false;
 		c->last_recv_ns = b->now_ns; /* its silence was ours */
 		amqp_conn_proceed(c);
+		if (!c->stalled)
+			b->stalled_fruitless = 0;
 	}
 }
 

@@ -202,7 +202,7 @@ static bool grow_table(struct amqp_conn *c, uint16_t number)
 		len *= 2;
 	if (len == c->channel_table_len)
 		return true;
-	table = amqp_pool_alloc(c->b->pool, len * sizeof *table);
+	table = amqp_pool_alloc_client(c->b->pool, len * sizeof *table);
 	if (table == NULL)
 		return false;
 	for (uint32_t i = 0; i < len; i++)

@@ -62,7 +62,7 @@ static void drop_block(struct amqp_conn *c, struct amqp_span *span, void **block
 
 bool amqp_conn_keep(struct amqp_conn *c, struct amqp_span *span, void **block, struct amqp_span value)
 {
-	void *copy = amqp_pool_alloc(c->b->pool, value.len != 0 ? value.len : 1);
+	void *copy = amqp_pool_alloc_client(c->b->pool, value.len != 0 ? value.len : 1);
 
 	if (copy == NULL)
 		return false;
@@ -206,7 +206,7 @@ static bool hold(struct amqp_conn *c)
 		c->held = c->join;
 		c->join = NULL;
 	} else {
-		c->held = amqp_pool_alloc(c->b->pool, c->current.len);
+		c->held = amqp_pool_alloc_client(c->b->pool, c->current.len);
 		if (c->held == NULL)
 			return false;
 		memcpy(c->held, c->current.ptr, c->current.len);
@@ -392,6 +392,7 @@ static enum amqp_verdict logged_in(struct amqp_conn *c, const struct amqp_record
 	if (!amqp_conn_keep(c, &c->user, &c->user_block, r->str[1]))
 		return amqp_conn_error(c, 506, AMQP_CLASS_CONNECTION, AMQP_connection_start_ok, "no memory for the user's name");
 	c->state = AMQP_CONN_TUNE;
+	c->b->ops.admitted(c->io);
 	amqp_method_begin(&w, 0, AMQP_CLASS_CONNECTION, AMQP_connection_tune);
 	amqp_put_u16(&w, l->channels_per_conn);
 	amqp_put_u32(&w, l->frame_max);

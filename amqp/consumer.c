@@ -88,7 +88,7 @@ static bool is_ready(const struct amqp_broker *b, const struct amqp_consumer *c)
 			   (ch->prefetch_channel != 0 && ch->unacked_consumed >= ch->prefetch_channel)))
 		return false;
 	return ch->active && ch->state == AMQP_CH_OPEN && conn->state == AMQP_CONN_RUNNING && !conn->reset_due &&
-	       conn->oversize_header_bytes == 0 && b->ops.unsent(conn->io) <= b->limits.unsent_high_bytes;
+	       conn->oversize_header_bytes == 0 && b->ops.writable(conn->io);
 }
 
 struct amqp_consumer *amqp_queue_ready_consumer(struct amqp_broker *b, struct amqp_queue *q)

@@ -119,6 +119,7 @@ static enum amqp_sent send_large(struct amqp_conn *c, uint16_t channel, const ui
 {
 	uint32_t chunk_max = c->frame_max - 8, first = m->body_bytes < chunk_max ? m->body_bytes : chunk_max;
 	uint32_t lead = head_bytes + (m->body_frame_at - from) + (m->body_bytes != 0 ? 7 : 0);
+	uint32_t frames = m->body_bytes / chunk_max + 1;
 	uint64_t bytes = lead;
 
 	if (m->header_bytes > chunk_max) { /* a header cannot be cut; closed by amqp_drain() */
@@ -127,7 +128,8 @@ static enum amqp_sent send_large(struct amqp_conn *c, uint16_t channel, const ui
 		c->oversize_header_bytes = m->header_bytes;
 		return AMQP_REFUSED;
 	}
-	if (!send_lead(c, channel, head, head_bytes, m, from, first, lead))
+	if (!c->b->ops.has_room(c->io, lead + (size_t)(frames * 8), frames) ||
+	    !send_lead(c, channel, head, head_bytes, m, from, first, lead))
 		return AMQP_NO_ROOM;
 	if (!send_body(c, channel, m, chunk_max, &bytes)) {
 		/* Half a content is on its way: nothing can follow it but a reset. */

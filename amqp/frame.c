@@ -172,7 +172,12 @@ static enum amqp_verdict on_payload(struct amqp_conn *c, const uint8_t *p, size_
 		}
 		return v;
 	}
-	c->join = need <= sizeof c->small ? c->small : amqp_pool_alloc(c->b->pool, need);
+	if (need <= sizeof c->small)
+		c->join = c->small;
+	else if (need <= AMQP_FRAME_MIN_SIZE)
+		c->join = amqp_pool_alloc_client(c->b->pool, need);
+	else
+		c->join = amqp_pool_alloc_message(c->b->pool, need);
 	if (c->join == NULL)
 		return AMQP_STALL;
 	AMQP_COUNT(c->b, frames_joined);
@@ -274,7 +279,7 @@ static bool too_much_unsent(struct amqp_conn *c)
 
 	if (c->send_oct == c->unsent_checked_oct)
 		return false;
-	if (b->ops.unsent(c->io) > b->limits.unsent_high_bytes)
+	if (!b->ops.writable(c->io))
 		return true;
 	c->unsent_checked_oct = c->send_oct;
 	return false;

@@ -27,6 +27,12 @@ struct amqp_pool;
 size_t amqp_pool_bytes(size_t arena_bytes);
 struct amqp_pool *amqp_pool_init(void *mem, size_t mem_bytes, size_t arena_bytes);
 void *amqp_pool_alloc(struct amqp_pool *p, size_t bytes); /* NULL: none that large is free; counted */
+/*
+ * The same, but a fraction of the pool, 1/16 for messages and 1/32 for what else clients cause, stays free: when publishers have
+ * filled it, others must still be able to log in, to declare and to consume, or nobody could ever empty it again.
+ */
+void *amqp_pool_alloc_message(struct amqp_pool *p, size_t bytes);
+void *amqp_pool_alloc_client(struct amqp_pool *p, size_t bytes);
 void amqp_pool_free(struct amqp_pool *p, void *block);
 size_t amqp_pool_block_bytes(const struct amqp_pool *p, const void *block); /* usable size */
 size_t amqp_pool_used(const struct amqp_pool *p);
@@ -397,6 +403,8 @@ struct amqp_broker {
 	bool resync;   /* control came back: requests wait until the dump is told */
 	bool flushing; /* older requests are being put: amqp_request() lets them pass */
 	uint64_t timer_ns;
+	uint64_t stalled_again_ns;  /* the next look at stalled connections, once a round of them helped nobody */
+	uint32_t stalled_fruitless; /* looked at in a row that could not go on */
 	struct amqp_idx_ring stalled, asking, gone, resets; /* connections */
 	struct amqp_op_failure *op_failures;
 	uint32_t op_failures_head, op_failures_count;

@@ -40,7 +40,7 @@ struct amqp_msg *amqp_msg_new(struct amqp_broker *b, struct amqp_span exchange, 
 	assert(exchange.len <= 255 && key.len <= 255);
 	if (bytes > UINT32_MAX)
 		return NULL;
-	m = amqp_pool_alloc(b->pool, sizeof *m + bytes);
+	m = amqp_pool_alloc_message(b->pool, sizeof *m + bytes);
 	if (m == NULL)
 		return NULL;
 	m->refs = 1;

@@ -191,6 +191,25 @@ void *amqp_pool_alloc(struct amqp_pool *p, size_t bytes)
 	return hand_out(p, unit, order);
 }
 
+static void *alloc_leaving(struct amqp_pool *p, size_t bytes, size_t reserve)
+{
+	if (p->used_bytes + bytes > p->arena_bytes - reserve) {
+		p->failures++;
+		return NULL;
+	}
+	return amqp_pool_alloc(p, bytes);
+}
+
+void *amqp_pool_alloc_message(struct amqp_pool *p, size_t bytes)
+{
+	return alloc_leaving(p, bytes, p->arena_bytes / 16);
+}
+
+void *amqp_pool_alloc_client(struct amqp_pool *p, size_t bytes)
+{
+	return alloc_leaving(p, bytes, p->arena_bytes / 32);
+}
+
 static uint32_t unit_of(const struct amqp_pool *p, const void *block)
 {
 	size_t at = (size_t)((const uint8_t *)block - p->arena);

@@ -33,7 +33,7 @@ static bool grow(struct amqp_broker *b, struct amqp_channel *ch)
 
 	if (cap > UINT32_MAX / 2 / sizeof *ring)
 		return false;
-	ring = amqp_pool_alloc(b->pool, cap * sizeof *ring);
+	ring = amqp_pool_alloc_client(b->pool, cap * sizeof *ring);
 	if (ring == NULL)
 		return false;
 	for (uint32_t i = 0; i < ch->unacked_len; i++)

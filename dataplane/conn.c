@@ -14,6 +14,8 @@
 #include "dataplane/fib_link.h"
 #include "dataplane/worker.h"
 
+#define HANDSHAKE_UNREAD_MAX 4096u /* bytes that control's answer about a log-in may have waiting behind it */
+
 static _Thread_local struct dp_worker *self;
 
 void dp_conn_bind_thread(struct dp_worker *w)
@@ -48,6 +50,8 @@ static void *on_accept(void *ctx, struct tcps_conn *conn, const struct tcps_endp
 	c = amqp_conn_accept(w->amqp, conn, text, peer->port, local_port);
 	if (c == NULL)
 		w->counter[DP_CNT_worker_accepts_refused]++;
+	else
+		tcps_recv_limit(conn, HANDSHAKE_UNREAD_MAX);
 	return c;
 }
 
@@ -128,9 +132,19 @@ static bool io_send_ref(void *io, const void *data, size_t len, void *owner)
 	return tcps_send_ref(io, data, len, owner);
 }
 
-static size_t io_unsent(void *io)
+static bool io_has_room(void *io, size_t bytes, size_t refs)
 {
-	return tcps_unsent(io);
+	return tcps_has_room(io, bytes, refs);
+}
+
+static bool io_writable(void *io)
+{
+	return tcps_writable(io);
+}
+
+static void io_admitted(void *io)
+{
+	tcps_recv_limit(io, SIZE_MAX);
 }
 
 static void io_resume(void *io)
@@ -173,7 +187,9 @@ const struct amqp_ops dp_conn_amqp_ops = {
 	.commit = io_commit,
 	.send = io_send,
 	.send_ref = io_send_ref,
-	.unsent = io_unsent,
+	.has_room = io_has_room,
+	.writable = io_writable,
+	.admitted = io_admitted,
 	.resume = io_resume,
 	.shutdown = io_shutdown,
 	.abort = io_abort,

@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "amqp/amqp.h"
 #include "control/conf.h"
 #include "dataplane/log.h"
 #include "dataplane/values.h"
@@ -309,13 +310,23 @@ static bool check_addresses(const struct dp_options *o, struct problem *p)
 
 static bool check_whole(const struct dp_options *o, struct problem *p)
 {
+	struct amqp_limits usual;
+	uint64_t memory, largest;
+
 	if (o->workers != 1)
 		return problem(p, "--workers %u: this version runs exactly one worker; leave the option out or give 1", o->workers);
 	if (o->idle == DP_IDLE_POLL && dp_options_given(o, "idle-after-us"))
 		return problem(p,
 			       "--idle-after-us contradicts --idle poll, which never sleeps: add --idle adaptive or leave it out");
-	if (o->messages_memory != 0 && o->message_max != 0 && o->message_max > o->messages_memory / 4)
-		return problem(p, "--message-max is more than a quarter of --messages-memory: lower the one or raise the other");
+	amqp_limits_default(&usual);
+	memory = o->messages_memory != 0 ? o->messages_memory : usual.message_pool_bytes;
+	largest = o->message_max != 0 ? o->message_max : usual.message_bytes_max;
+	if (largest > memory / 4)
+		return problem(p,
+			       "--message-max (%llu MiB unless given) is more than a quarter of --messages-memory (%llu MiB "
+			       "unless given): lower the one or raise the other",
+			       (unsigned long long)usual.message_bytes_max >> 20,
+			       (unsigned long long)usual.message_pool_bytes >> 20);
 	return check_addresses(o, p);
 }
 

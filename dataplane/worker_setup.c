@@ -58,7 +58,7 @@ static void tcp_config(struct tcps_config *t, const struct amqp_limits *a, const
 	t->listeners_max = 4;
 	t->neighbours_max = 1024;
 	t->blocks_max = (uint32_t)(o->tcp_memory / TCPS_BLOCK_BYTES < UINT32_MAX ? o->tcp_memory / TCPS_BLOCK_BYTES : UINT32_MAX);
-	t->send_high_water_bytes = a->unsent_high_bytes;
+	t->send_high_water_bytes = 128u << 10;
 	t->recv_window_bytes = 256u << 10;
 	t->rto_min_ns = 200 * MS_NS;
 	t->rto_max_ns = 60 * SECOND_NS;

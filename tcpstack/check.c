@@ -73,6 +73,7 @@ static const char *check_sequences(const struct tcps_conn *c)
 static const char *check_send_queue(const struct tcps_conn *c, uint32_t *blocks, uint32_t *slices, uint32_t *refs)
 {
 	const struct tcps *t = c->t;
+	uint32_t blocks_before = *blocks, slices_before = *slices;
 	uint32_t slices_seen = 0, bytes = 0, before_cur = 0, last_block = TCPS_NIL, in_block = 0, last = TCPS_NIL;
 	bool seen_cur = c->cur_idx == TCPS_NIL;
 	for (uint32_t i = c->head_idx; i != TCPS_NIL; i = t->slices[i].next_idx) {
@@ -108,6 +109,10 @@ static const char *check_send_queue(const struct tcps_conn *c, uint32_t *blocks,
 		return "a block miscounts its slices";
 	if (last != c->tail_idx || bytes != c->snd_buf_bytes || !seen_cur)
 		return "the slices do not add up to the bytes queued";
+	if (*blocks - blocks_before != c->cold->snd_blocks || *slices - slices_before != c->cold->snd_refs)
+		return "a connection miscounts the blocks of its send queue";
+	if ((c->flags & (CF_OVER_HIGH | CF_FIN_QUEUED)) == CF_OVER_HIGH && c->snd_buf_bytes == 0)
+		return "a connection waits for an ACK to be writable again, and none is due";
 	uint32_t sent = c->snd_nxt - c->snd_una;
 	if (c->state >= TCPS_ESTABLISHED && before_cur != (sent < c->snd_buf_bytes ? sent : c->snd_buf_bytes))
 		return "the send cursor does not stand at snd_nxt";
@@ -132,6 +137,10 @@ static const char *check_recv_blocks(const struct tcps_conn *c, uint32_t *blocks
 		return "a connection holds more receive blocks than its window is worth";
 	if (n > 0 && c->rx_head_seq == tcps_recv_end(c) && c->cold->ooo_count == 0)
 		return "receive blocks are kept and nothing is held";
+	if (n != c->cold->rx_blocks)
+		return "a connection miscounts its receive blocks";
+	if ((c->flags & CF_SHUT) != 0 && (c->flags & (CF_PAUSED | CF_IN_DATA)) == 0)
+		return "the window is shut and the reader has not stopped";
 	*blocks += n;
 	return NULL;
 }

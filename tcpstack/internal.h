@@ -23,6 +23,7 @@
 #define TCPS_RTO_INITIAL_NS 1000000000ull /* RFC 6298 2.1 */
 #define TCPS_SYN_TRIES_MAX  5u
 #define TCPS_NS_PER_MS      1000000ull
+#define TCPS_BLOCKS_ASSURED 2u /* of each direction of a connection, however short blocks are */
 
 /* LISTEN is a port, not a connection; TIME_WAIT is one only while bytes wait for a stopped reader. */
 enum tcps_state {
@@ -57,7 +58,7 @@ enum tcps_timer_kind { TCPS_TIMER_CONN = 1, TCPS_TIMER_HALF_OPEN, TCPS_TIMER_TIM
 #define CF_EOF        0x00001000u /* the peer's FIN has been taken */
 #define CF_EOF_TOLD   0x00002000u /* ... and on_eof() called */
 #define CF_FIN_OOO    0x00004000u /* the peer's FIN is at cold->fin_seq, not in order yet */
-#define CF_OVER_HIGH  0x00008000u /* unsent bytes passed the high-water mark: on_writable() is owed */
+#define CF_OVER_HIGH  0x00008000u /* above the high-water mark or the share of blocks: on_writable() is owed */
 #define CF_BUSY       0x00010000u /* a function up the stack still uses this block */
 #define CF_DEAD       0x00020000u /* closed; the slot is freed when CF_BUSY falls */
 #define CF_NO_NEIGH   0x00040000u /* waits for the next hop's Ethernet address */
@@ -65,9 +66,11 @@ enum tcps_timer_kind { TCPS_TIMER_CONN = 1, TCPS_TIMER_HALF_OPEN, TCPS_TIMER_TIM
 #define CF_FINISHED   0x00100000u /* both sides are done but held bytes were not read yet */
 #define CF_FIN_ACKED  0x00200000u /* our FIN has been acknowledged */
 #define CF_OWNED      0x00400000u /* `user` is set: on_closed() is owed */
+#define CF_SHUT       0x00800000u /* for lack of blocks the peer was told a window of 0 while the reader is stopped */
 
 /* Any of these sends an arriving segment down the general path. */
-#define CF_SLOW_INPUT (CF_PAUSED | CF_OOO | CF_RECOVERY | CF_PERSIST | CF_EOF | CF_FIN_OOO | CF_BUSY | CF_DEAD | CF_IN_DATA)
+#define CF_SLOW_INPUT (CF_PAUSED | CF_OOO | CF_RECOVERY | CF_PERSIST | CF_EOF | CF_FIN_OOO | CF_BUSY | CF_DEAD | CF_IN_DATA | \
+		       CF_SHUT)
 
 /*
  * The hot block: what an in-order segment and its answer touch. Three cache lines.
@@ -84,7 +87,7 @@ struct tcps_conn {
 	uint8_t dup_acks;
 	uint8_t ack_segments; /* data segments taken since the last ACK went out */
 	uint32_t rcv_nxt;
-	uint32_t rcv_adv;     /* right edge promised to the peer; never moves left */
+	uint32_t rcv_adv;     /* right edge promised to the peer; never moves left, even while CF_SHUT hides it */
 	uint32_t rx_head_seq; /* first byte that on_data() has not consumed */
 	uint32_t ts_recent;
 	uint32_t flags;
@@ -136,8 +139,8 @@ struct tcps_cold {
 	uint32_t iss, irs;
 	uint32_t part_block_idx; /* the inline block behind a reference, with room left */
 	uint32_t part_used;
-	uint32_t retransmits;
-	uint32_t snd_wraps, rcv_wraps;
+	uint32_t snd_blocks, snd_refs; /* in the send queue: blocks, slices that are not a block's own */
+	uint32_t rcv_wraps;
 	uint8_t rexmt_count;
 	uint8_t probes_unanswered;
 	uint32_t keep_probe_ms; /* coarse time of the last keepalive */
@@ -149,6 +152,9 @@ struct tcps_cold {
 	uint32_t fin_seq;
 	uint32_t rx_first_idx, rx_last_idx; /* blocks of held and out-of-order bytes, by base_seq */
 	uint32_t rx_origin_seq;             /* blocks begin at multiples of TCPS_BLOCK_ROOM from here */
+	uint32_t retransmits, snd_wraps;
+	uint32_t rx_blocks;     /* held and out of order */
+	uint32_t rx_blocks_max; /* tcps_recv_limit() */
 	struct tcps_range ooo[TCPS_OOO_MAX];
 	uint16_t peer_mss;
 };
@@ -256,6 +262,7 @@ struct tcps {
 	uint32_t *neigh_buckets;
 	uint32_t neigh_bucket_mask;
 	uint32_t slices_max; /* all of them */
+	uint32_t blocks_reserved; /* left for connections that hold few, and for answers */
 
 	/* written by the worker */
 	uint64_t now_ns;
@@ -382,9 +389,15 @@ void tcps_recv_data(struct tcps_conn *c, uint32_t seq, const uint8_t *data, uint
 void tcps_recv_deliver(struct tcps_conn *c);
 void tcps_recv_free(struct tcps_conn *c);
 uint32_t tcps_recv_end(const struct tcps_conn *c); /* rcv_nxt without the peer's FIN */
+uint32_t tcps_recv_window_paused(const struct tcps_conn *c);
 void tcps_recv_short(struct tcps_conn *c, const uint8_t *data, uint32_t len, uint32_t n);
 
 /* pool.c */
+/* How many blocks (slices) a connection may hold in one direction for bytes that can wait. */
+uint32_t tcps_block_share(const struct tcps *t);
+uint32_t tcps_slice_share(const struct tcps *t);
+/* The connection held its share, and has come down far enough from it to be told. */
+bool tcps_share_is_low(const struct tcps_conn *c);
 uint32_t tcps_block_none(struct tcps *t); /* counts the dry pool, returns TCPS_NIL */
 uint32_t tcps_slice_alloc(struct tcps *t);
 void tcps_slice_free(struct tcps *t, uint32_t idx);
@@ -548,13 +561,15 @@ static inline bool tcps_fin_owed(const struct tcps_conn *c)
 
 /*
  * The window to advertise. RFC 9293 3.8.6.2.2: the right edge moves in steps worth a segment; it never moves left,
- * for rx_head_seq only grows.
+ * for rx_head_seq only grows. What is told while the reader is stopped may be less.
  */
 static inline uint32_t tcps_recv_window(struct tcps_conn *c)
 {
 	uint32_t edge = c->rx_head_seq + c->t->cfg.recv_window_bytes;
 	if ((int32_t)(edge - c->rcv_adv) >= (int32_t)c->t->window_step)
 		c->rcv_adv = edge;
+	if (__builtin_expect((c->flags & CF_PAUSED) != 0, 0))
+		return tcps_recv_window_paused(c);
 	return c->rcv_adv - c->rcv_nxt;
 }
 

@@ -18,7 +18,17 @@ uint32_t tcps_recv_end(const struct tcps_conn *c)
 	return c->rcv_nxt - ((c->flags & CF_EOF) != 0);
 }
 
-/* The block that covers `seq`, made if absent. Out-of-order bytes leave an eighth of the pool to others. */
+/* The connection's share of the blocks is not used up. Out-of-order bytes come again: they get none of what is assured. */
+static bool may_grow(const struct tcps_conn *c, bool out_of_order)
+{
+	const struct tcps *t = c->t;
+	uint32_t held = c->cold->rx_blocks;
+	if (out_of_order && t->block_free_count <= t->blocks_reserved)
+		return false;
+	return held < c->cold->rx_blocks_max && held < tcps_block_share(t);
+}
+
+/* The block that covers `seq`, made if absent; NULL: the connection may have no more. */
 static struct tcps_block *block_at(struct tcps_conn *c, uint32_t seq, bool out_of_order)
 {
 	struct tcps *t = c->t;
@@ -38,11 +48,12 @@ static struct tcps_block *block_at(struct tcps_conn *c, uint32_t seq, bool out_o
 	}
 	if (prev != TCPS_NIL && t->blocks[prev].base_seq == base)
 		return &t->blocks[prev];
-	if (out_of_order && t->block_free_count <= t->cfg.blocks_max / 8)
+	if (!may_grow(c, out_of_order))
 		return NULL;
 	uint32_t idx = tcps_block_alloc(t);
 	if (idx == TCPS_NIL)
 		return NULL;
+	cold->rx_blocks++;
 	t->blocks[idx].base_seq = base;
 	t->blocks[idx].next_idx = next;
 	if (prev == TCPS_NIL)
@@ -83,6 +94,7 @@ static void trim_blocks(struct tcps_conn *c)
 		if (keep_any && seq_gt(t->blocks[idx].base_seq + TCPS_BLOCK_ROOM, c->rx_head_seq))
 			break;
 		cold->rx_first_idx = t->blocks[idx].next_idx;
+		cold->rx_blocks--;
 		tcps_block_free(t, idx);
 	}
 	if (cold->rx_first_idx == TCPS_NIL)
@@ -157,14 +169,44 @@ static void advance(struct tcps_conn *c, uint32_t n)
 	TCPS_COUNT_ADD(c->t, bytes_in, n);
 }
 
-/* Keeps bytes at rcv_nxt for a stopped reader. What finds no block is not acknowledged, so the peer sends it again. */
+/*
+ * Keeps bytes at rcv_nxt for a stopped reader. What finds no block is not acknowledged, so the peer sends it again. With the
+ * last block that the connection may have its window shuts, in an acknowledgement that takes bytes: such a one moves the
+ * window of every peer, while many ignore a smaller window in a duplicate.
+ */
 static void hold(struct tcps_conn *c, const uint8_t *data, uint32_t len)
 {
 	uint32_t stored = store(c, c->rcv_nxt, data, len, false);
 	TCPS_COUNT_ADD(c->t, held_bytes, stored);
 	advance(c, stored);
-	if (stored < len)
-		c->flags |= CF_ACK_NOW;
+	if (stored == len && may_grow(c, false))
+		return;
+	TCPS_COUNT_ADD(c->t, windows_shut, (c->flags & CF_SHUT) == 0);
+	c->flags |= CF_SHUT | CF_ACK_NOW;
+}
+
+void tcps_recv_limit(struct tcps_conn *c, size_t bytes)
+{
+	size_t blocks = bytes / TCPS_BLOCK_ROOM + 2; /* the first of them may begin in the middle */
+	c->cold->rx_blocks_max = (uint32_t)(blocks < UINT32_MAX ? blocks : UINT32_MAX);
+}
+
+/*
+ * The window while the reader is stopped: no more than there are blocks for. RFC 9293 3.8.6 (SHLD-14) asks not to shrink a
+ * window, but here one that shrinks makes the peer probe, where one that stays makes it retransmit until it gives up. What the
+ * peer has sent already is still accepted up to rcv_adv, block for block.
+ */
+uint32_t tcps_recv_window_paused(const struct tcps_conn *c)
+{
+	const struct tcps_cold *cold = c->cold;
+	uint32_t promised = c->rcv_adv - c->rcv_nxt, may = tcps_block_share(c->t);
+	if (c->flags & CF_SHUT)
+		return 0;
+	may = may < cold->rx_blocks_max ? may : cold->rx_blocks_max;
+	may = may > cold->rx_blocks ? may - cold->rx_blocks : 0;
+	if (may > promised / TCPS_BLOCK_ROOM)
+		return promised;
+	return may * TCPS_BLOCK_ROOM < c->t->window_step ? 0 : may * TCPS_BLOCK_ROOM;
 }
 
 /* Takes over what had arrived before its turn, now that the hole is filled. */
@@ -264,6 +306,17 @@ void tcps_recv_data(struct tcps_conn *c, uint32_t seq, const uint8_t *data, uint
 		trim_blocks(c);
 }
 
+/* The peer was told 0. A reader that stopped again at once, and freed nothing, leaves it at that: it may try very often. */
+static void reopen(struct tcps_conn *c)
+{
+	if (tcps_recv_window(c) == 0 && (c->flags & CF_EOF) == 0) {
+		c->flags |= CF_SHUT;
+		return;
+	}
+	c->flags |= CF_ACK_NOW;
+	tcps_touch(c);
+}
+
 void tcps_resume(struct tcps_conn *c)
 {
 	if ((c->flags & CF_DEAD) != 0 || (c->flags & (CF_PAUSED | CF_IN_DATA)) == 0)
@@ -274,9 +327,12 @@ void tcps_resume(struct tcps_conn *c)
 		tcps_touch(c);
 		return;
 	}
-	c->flags &= ~(CF_PAUSED | CF_RESUME);
+	bool was_shut = (c->flags & CF_SHUT) != 0;
+	c->flags &= ~(CF_PAUSED | CF_RESUME | CF_SHUT);
 	bool was_busy = tcps_conn_enter(c);
 	tcps_recv_deliver(c);
+	if (was_shut && (c->flags & CF_DEAD) == 0)
+		reopen(c);
 	if ((c->flags & CF_DEAD) == 0)
 		tcps_window_open(c);
 	tcps_conn_leave(c, was_busy);

@@ -23,7 +23,20 @@ static void block_put(struct tcps_conn *c, uint32_t block_idx)
 		return;
 	if (c->cold->part_block_idx == block_idx)
 		c->cold->part_block_idx = TCPS_NIL;
+	c->cold->snd_blocks--;
 	tcps_block_free(c->t, block_idx);
+}
+
+static bool share_is_used(const struct tcps_conn *c)
+{
+	return c->cold->snd_blocks >= tcps_block_share(c->t) || c->cold->snd_refs >= tcps_slice_share(c->t);
+}
+
+/* Looked at where a block or a slice is taken, so that the path of a delivery need not. */
+static void mark_if_over(struct tcps_conn *c)
+{
+	if (c->snd_buf_bytes != 0 && (c->snd_buf_bytes > c->t->cfg.send_high_water_bytes || share_is_used(c)))
+		c->flags |= CF_OVER_HIGH;
 }
 
 static inline void link_tail(struct tcps_conn *c, uint32_t idx)
@@ -54,25 +67,39 @@ static inline void open_tail(struct tcps_conn *c, uint32_t slice_idx, uint32_t b
 	c->tail_room = TCPS_BLOCK_ROOM - used;
 }
 
-static __attribute__((noinline)) uint8_t *reserve_slow(struct tcps_conn *c, size_t len)
+/* Room for `len` bytes behind the tail, from whatever is free. False: nothing is. */
+static bool extend_tail(struct tcps_conn *c, size_t len)
 {
-	if (sending_closed(c) || len > TCPS_RESERVE_MAX || c->snd_buf_bytes > TCPS_QUEUED_MAX)
-		return NULL;
 	struct tcps_cold *cold = c->cold;
 	if (__builtin_expect(cold->part_block_idx != TCPS_NIL, 0) && TCPS_BLOCK_ROOM - cold->part_used >= len) {
 		uint32_t slice_idx = tcps_slice_alloc(c->t);
 		if (slice_idx == TCPS_NIL)
-			return NULL;
+			return false;
+		cold->snd_refs++;
 		open_tail(c, slice_idx, cold->part_block_idx, cold->part_used);
 		cold->part_block_idx = TCPS_NIL;
-		return c->tail_ptr;
+	} else {
+		uint32_t idx = tcps_block_alloc(c->t);
+		if (idx == TCPS_NIL)
+			return false;
+		cold->snd_blocks++;
+		cold->part_block_idx = TCPS_NIL;
+		open_tail(c, idx, idx, 0);
 	}
-	uint32_t idx = tcps_block_alloc(c->t);
-	if (idx == TCPS_NIL)
+	mark_if_over(c);
+	return true;
+}
+
+static __attribute__((noinline)) uint8_t *reserve_slow(struct tcps_conn *c, size_t len)
+{
+	if (sending_closed(c) || len > TCPS_RESERVE_MAX || c->snd_buf_bytes > TCPS_QUEUED_MAX)
 		return NULL;
-	cold->part_block_idx = TCPS_NIL;
-	open_tail(c, idx, idx, 0);
-	return c->tail_ptr;
+	if (share_is_used(c)) {
+		mark_if_over(c); /* an ACK of what it holds takes that back */
+		TCPS_COUNT(c->t, shares_reached);
+		return NULL;
+	}
+	return extend_tail(c, len) ? c->tail_ptr : NULL;
 }
 
 uint8_t *tcps_reserve(struct tcps_conn *c, size_t len)
@@ -107,7 +134,7 @@ bool tcps_send(struct tcps_conn *c, const void *data, size_t len)
 	const uint8_t *from = data;
 	while (len > 0) {
 		if (c->tail_room == 0)
-			reserve_slow(c, 1);
+			extend_tail(c, 1);
 		assert(c->tail_room > 0); /* the room was counted before */
 		size_t n = len < c->tail_room ? len : c->tail_room;
 		memcpy(c->tail_ptr, from, n);
@@ -126,6 +153,7 @@ bool tcps_send_ref(struct tcps_conn *c, const void *data, size_t len, void *owne
 	uint32_t idx = tcps_slice_alloc(t);
 	if (idx == TCPS_NIL)
 		return false;
+	c->cold->snd_refs++;
 	if (c->tail_room > 0) {
 		/* What is left of the tail block serves the inline bytes that come after the reference. */
 		c->cold->part_block_idx = t->slices[c->tail_idx].block_idx;
@@ -141,8 +169,24 @@ bool tcps_send_ref(struct tcps_conn *c, const void *data, size_t len, void *owne
 	c->tail_room = 0;
 	c->snd_buf_bytes += (uint32_t)len;
 	t->ref_count++;
+	mark_if_over(c);
 	tcps_touch(c);
 	return true;
+}
+
+bool tcps_has_room(const struct tcps_conn *c, size_t bytes, size_t refs)
+{
+	const struct tcps *t = c->t;
+	/*
+	 * Inline bytes between two references: a slice for each, and the blocks that all of them fill. What could never have that
+	 * much may try with half of the pool.
+	 */
+	size_t slices = 2 * refs + 1, blocks = bytes / (TCPS_BLOCK_ROOM / 2) + 1;
+	size_t slices_half = (t->slices_max - t->cfg.blocks_max) / 2, blocks_half = t->cfg.blocks_max / 2;
+	slices = slices < slices_half ? slices : slices_half;
+	blocks = blocks < blocks_half ? blocks : blocks_half;
+	return !sending_closed(c) && slices + t->blocks_reserved <= t->slice_free_count &&
+	       blocks + t->blocks_reserved <= t->block_free_count;
 }
 
 static void drop_head(struct tcps_conn *c)
@@ -159,8 +203,10 @@ static void drop_head(struct tcps_conn *c)
 	}
 	if (c->head_idx == TCPS_NIL)
 		tcps_send_emptied(c);
-	if (idx >= t->cfg.blocks_max)
+	if (idx >= t->cfg.blocks_max) {
+		c->cold->snd_refs--;
 		tcps_slice_free(t, idx);
+	}
 	if (block_idx != TCPS_NIL) {
 		block_put(c, block_idx);
 	} else {
@@ -241,5 +287,5 @@ size_t tcps_unsent(const struct tcps_conn *c)
 
 bool tcps_writable(const struct tcps_conn *c)
 {
-	return (c->flags & CF_OVER_HIGH) == 0 && c->snd_buf_bytes <= c->t->cfg.send_high_water_bytes && !sending_closed(c);
+	return (c->flags & CF_OVER_HIGH) == 0 && !sending_closed(c);
 }

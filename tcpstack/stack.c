@@ -28,10 +28,10 @@ static uint32_t bucket_count(uint32_t items)
 	return n;
 }
 
-/* Every block has a slice of its own; as many references, and inline bytes that go on behind one, may lie between. */
+/* Every block has a slice of its own; references, and inline bytes that go on behind one, take others, and they are small. */
 static uint32_t slice_count(const struct tcps_config *cfg)
 {
-	return cfg->blocks_max * 2;
+	return cfg->blocks_max * 4;
 }
 
 /* Twice as many as connections, so that squeezing out the dead is rare. */
@@ -137,6 +137,8 @@ struct tcps *tcps_init(void *mem, size_t mem_bytes, const struct tcps_config *cf
 	while (t->rcv_wscale < TCP_WSCALE_MAX && cfg->recv_window_bytes >> t->rcv_wscale > 0xffff)
 		t->rcv_wscale++;
 	t->touched_max = touched_places(cfg);
+	uint32_t assured = cfg->conns_max * TCPS_BLOCKS_ASSURED;
+	t->blocks_reserved = assured < cfg->blocks_max / 4 ? assured : cfg->blocks_max / 4;
 	pools_init(t);
 	tcps_wheel_init(&t->wheel, now_ns);
 	return t;
@@ -248,7 +250,7 @@ void tcps_info(const struct tcps_conn *c, struct tcps_conn_info *out)
 				       .ssthresh_bytes = cold->ssthresh_bytes,
 				       .mss = c->mss,
 				       .snd_wnd_bytes = c->snd_wnd,
-				       .rcv_wnd_bytes = c->rcv_adv - c->rcv_nxt,
+				       .rcv_wnd_bytes = (c->flags & CF_PAUSED) != 0 ? tcps_recv_window_paused(c) : c->rcv_adv - c->rcv_nxt,
 				       .unsent_bytes = c->snd_buf_bytes - unacked,
 				       .unacked_bytes = unacked,
 				       .retransmits = cold->retransmits};

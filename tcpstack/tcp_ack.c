@@ -123,10 +123,10 @@ static void fin_acked(struct tcps_conn *c)
 	}
 }
 
-/* The queue was, at its longest since the last ACK, above the high-water mark. */
+/* The queue was above the high-water mark, or above its share of the blocks: half of either must be free again. */
 static __attribute__((noinline)) void low_water(struct tcps_conn *c)
 {
-	if (c->snd_buf_bytes >= (c->t->cfg.send_high_water_bytes + 1) / 2)
+	if (c->snd_buf_bytes >= (c->t->cfg.send_high_water_bytes + 1) / 2 || !tcps_share_is_low(c))
 		return;
 	c->flags &= ~CF_OVER_HIGH;
 	if ((c->flags & (CF_OWNED | CF_FIN_QUEUED)) == CF_OWNED)
@@ -156,14 +156,13 @@ void tcps_acked(struct tcps_conn *c, uint32_t ack, uint32_t ts_ecr)
 	struct tcps *t = c->t;
 	uint32_t acked = ack - c->snd_una, flight = c->snd_max - c->snd_una;
 	uint32_t bytes = acked < c->snd_buf_bytes ? acked : c->snd_buf_bytes;
-	if (c->snd_buf_bytes > t->cfg.send_high_water_bytes)
-		c->flags |= CF_OVER_HIGH;
 	measure(c, ack, ts_ecr);
 	uint32_t head = c->head_idx;
 	if (__builtin_expect(bytes == c->snd_buf_bytes && head == c->tail_idx && head < t->cfg.blocks_max, 1)) {
 		/* All of it, and all in one block: the life of most ticks. */
 		c->snd_buf_bytes = 0;
 		tcps_send_emptied(c);
+		c->cold->snd_blocks = 0;
 		tcps_block_free(t, head);
 	} else if (bytes != 0) {
 		tcps_send_acked(c, bytes);

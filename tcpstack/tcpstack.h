@@ -42,7 +42,8 @@ struct tcps_config {
 	uint32_t neighbours_max;
 	uint32_t blocks_max; /* TCPS_BLOCK_BYTES blocks for unsent, unacknowledged, held and out-of-order bytes */
 
-	uint32_t send_high_water_bytes; /* tcps_unsent() above this: tcps_writable() is false until it fell below half */
+	/* tcps_unsent() above this (seen when a block is taken): tcps_writable() is false until it fell below half. */
+	uint32_t send_high_water_bytes;
 	uint32_t recv_window_bytes;     /* byte budget of the receive window of one connection */
 
 	uint64_t rto_min_ns, rto_max_ns; /* RFC 6298 bounds; 200 ms, 60 s */
@@ -96,7 +97,7 @@ struct tcps_ops {
 	 */
 	size_t (*on_data)(void *user, const uint8_t *data, size_t len);
 	void (*on_eof)(void *user);      /* the peer's FIN, after all data was consumed */
-	void (*on_writable)(void *user); /* unsent bytes fell below half of the high-water mark after having passed it */
+	void (*on_writable)(void *user); /* half of the high-water mark and of the share are free again after tcps_writable() was false */
 	void (*on_closed)(void *user, enum tcps_reason reason); /* last call for this connection */
 	/* A reference given by tcps_send_ref() is not needed any more (acknowledged, or connection gone). */
 	void (*release)(void *ctx, void *owner);
@@ -127,19 +128,29 @@ void tcps_announce(struct tcps *t, uint64_t now_ns);
 
 /*
  * Contiguous space for `len` (at most TCPS_RESERVE_MAX) bytes at the tail of the unsent stream, to be written in place and
- * then committed (same or smaller length) before any other call on the connection. NULL: no block free or the sending
- * side is closed. The high-water mark is advice; reserve goes on above it.
+ * then committed (same or smaller length) before any other call on the connection. NULL: the sending side is
+ * closed, or the connection holds its share of the blocks: then it is not writable and on_writable() follows. The high-water
+ * mark is advice; reserve goes on above it.
  */
 #define TCPS_RESERVE_MAX 1536u
 uint8_t *tcps_reserve(struct tcps_conn *c, size_t len);
 void tcps_commit(struct tcps_conn *c, size_t len);
-/* Copies `len` bytes of any length into the tail; all or nothing. Errors: false when blocks ran out or sending is closed. */
+/*
+ * Copies `len` bytes of any length into the tail; all or nothing. It is meant for answers, and takes what blocks there are, the
+ * reserve included: who looks at tcps_writable() before he reads on is bounded by that. Errors: false when blocks ran out or
+ * sending is closed.
+ */
 bool tcps_send(struct tcps_conn *c, const void *data, size_t len);
 /* Appends a reference; `data` stays valid until release(owner). Errors: false (no release follows). */
 bool tcps_send_ref(struct tcps_conn *c, const void *data, size_t len, void *owner);
 /* Bytes queued and not yet sent, plus sent and not yet acknowledged. */
 size_t tcps_unsent(const struct tcps_conn *c);
+/* Neither the high-water mark nor the share of the blocks is reached. Once it was false, on_writable() follows. */
 bool tcps_writable(const struct tcps_conn *c);
+/* Whether `refs` references with `bytes` inline bytes before and between them would find room, with the reserve left alone. */
+bool tcps_has_room(const struct tcps_conn *c, size_t bytes, size_t refs);
+/* At most about so many unread bytes (up to a block more) are kept while the reader stops; there is no limit of its own at first. */
+void tcps_recv_limit(struct tcps_conn *c, size_t bytes);
 /* Hands over held bytes again after on_data() had consumed less than it was given. */
 void tcps_resume(struct tcps_conn *c);
 /* Sends FIN after all that is queued. Reading goes on. */

@@ -54,10 +54,18 @@ static bool io_send_ref(void *io, const void *data, size_t len, void *owner)
 	return true;
 }
 
-static size_t io_unsent(void *io)
+static bool io_has_room(void *io, size_t bytes, size_t refs)
 {
 	(void)io;
-	return 0;
+	(void)bytes;
+	(void)refs;
+	return true;
+}
+
+static bool io_writable(void *io)
+{
+	(void)io;
+	return true;
 }
 
 static void io_nothing(void *io)
@@ -76,7 +84,9 @@ static const struct amqp_ops ops = {.reserve = io_reserve,
 				    .commit = io_commit,
 				    .send = io_send,
 				    .send_ref = io_send_ref,
-				    .unsent = io_unsent,
+				    .has_room = io_has_room,
+				    .writable = io_writable,
+				    .admitted = io_nothing,
 				    .resume = io_nothing,
 				    .shutdown = io_nothing,
 				    .abort = io_nothing,

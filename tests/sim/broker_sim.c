@@ -105,9 +105,19 @@ static bool io_send_ref(void *io, const void *data, size_t len, void *owner)
 	return true;
 }
 
-static size_t io_unsent(void *io)
+static bool io_has_room(void *io, size_t bytes, size_t refs)
 {
-	return tcps_unsent(io);
+	return tcps_has_room(io, bytes, refs);
+}
+
+static bool io_writable(void *io)
+{
+	return tcps_writable(io);
+}
+
+static void io_admitted(void *io)
+{
+	tcps_recv_limit(io, SIZE_MAX);
 }
 
 static void io_resume(void *io)
@@ -157,13 +167,15 @@ static void set_up_wires(struct world *w)
 	}
 }
 
-static void make_broker(struct world *w, uint32_t unsent_high_bytes)
+static void make_broker(struct world *w)
 {
 	static const struct amqp_ops ops = {.reserve = io_reserve,
 					    .commit = io_commit,
 					    .send = io_send,
 					    .send_ref = io_send_ref,
-					    .unsent = io_unsent,
+					    .has_room = io_has_room,
+					    .writable = io_writable,
+					    .admitted = io_admitted,
 					    .resume = io_resume,
 					    .shutdown = io_shutdown,
 					    .abort = io_abort,
@@ -188,7 +200,6 @@ static void make_broker(struct world *w, uint32_t unsent_high_bytes)
 	l.rules_max = 128;
 	l.rule_nodes_max = 4096;
 	l.rule_key_bytes_max = 1u << 16;
-	l.unsent_high_bytes = unsent_high_bytes; /* one mark for both, as the dataplane sets it */
 	l.handshake_ns = l.control_wait_ns = 600 * 1000 * MS;
 	bytes = amqp_broker_bytes(&l);
 	w->broker_mem = aligned_alloc(64, (bytes + 63) / 64 * 64);
@@ -222,13 +233,13 @@ static void set_up(struct world *w, uint64_t seed)
 	host_config(&cfg, 0);
 	cfg.msl_ns = 1000 * MS;
 	cfg.retransmits_max = 30;
-	cfg.blocks_max = net_chance(w->net, 5000) ? 2048 : 300;
+	cfg.blocks_max = net_chance(w->net, 5000) ? 2048 : (uint32_t)net_spread(w->net, 64, 300);
 	cfg.recv_window_bytes = (uint32_t)net_spread(w->net, 3000, 65535);
 	cfg.send_high_water_bytes = (uint32_t)net_spread(w->net, 2000, 200000);
 	host_init(&w->server, w->net, 0, &cfg, &ops, w->now_ns);
 	w->server.app = w;
 	w->server.starve_chance = chance_up_to(300);
-	make_broker(w, cfg.send_high_water_bytes);
+	make_broker(w);
 	amqp_set_now(w->broker, w->now_ns, w->now_ns / 1000000000u);
 	control_start(&w->control, w->broker, w->now_ns);
 	clients_init(&w->clients, w->net, w->now_ns);

@@ -81,11 +81,24 @@ static bool io_send_ref(void *io, const void *data, size_t len, void *owner)
 	return true;
 }
 
-static size_t io_unsent(void *io)
+static bool io_has_room(void *io, size_t bytes, size_t refs)
+{
+	(void)io;
+	(void)bytes;
+	(void)refs;
+	return true;
+}
+
+static bool io_writable(void *io)
 {
 	struct bk_conn *c = io;
 
-	return c->unsent + (c->count_unsent ? c->len - c->read : 0);
+	return c->unsent + (c->count_unsent ? c->len - c->read : 0) <= BK_UNSENT_HIGH;
+}
+
+static void io_admitted(void *io)
+{
+	(void)io;
 }
 
 static void feed(struct bk_conn *c)
@@ -157,7 +170,9 @@ static const struct amqp_ops ops = {.reserve = io_reserve,
 				    .commit = io_commit,
 				    .send = io_send,
 				    .send_ref = io_send_ref,
-				    .unsent = io_unsent,
+				    .has_room = io_has_room,
+				    .writable = io_writable,
+				    .admitted = io_admitted,
 				    .resume = io_resume,
 				    .shutdown = io_shutdown,
 				    .abort = io_abort,
@@ -199,7 +214,6 @@ void bk_limits(struct amqp_limits *l)
 	l->rules_max = 4096;
 	l->rule_nodes_max = 16384;
 	l->rule_key_bytes_max = 1u << 20;
-	l->unsent_high_bytes = 65536;
 	memcpy(l->secret, "0123456789abcdef", 16);
 }
 
@@ -524,7 +538,7 @@ void bk_publish_mandatory(struct bk_conn *c, uint16_t channel, const char *excha
 void bk_unsent(struct bk_conn *c, size_t bytes)
 {
 	c->unsent = bytes;
-	if (c->c != NULL && bytes <= c->k->limits.unsent_high_bytes / 2)
+	if (c->c != NULL && bytes <= BK_UNSENT_HIGH / 2)
 		amqp_conn_writable(c->c);
 }
 

@@ -10,6 +10,7 @@
 
 #include "amqp/back.h"
 
+#define BK_UNSENT_HIGH 65536u
 #define BK_CONNS 64u
 #define BK_REFS  65536u
 
@@ -27,7 +28,7 @@ struct bk_conn {
 	size_t len, cap, read;
 	uint8_t *in; /* not consumed yet */
 	size_t in_len;
-	size_t unsent;       /* what ops->unsent says, apart from `count_unsent` */
+	size_t unsent;       /* above BK_UNSENT_HIGH it is not writable */
 	bool count_unsent;   /* all bytes not read by the test are unsent, too */
 	int64_t writes_left; /* reserves, sends and send_refs that still succeed; negative: all */
 	uint32_t fail_nth;   /* that write fails, those behind it succeed; 0: none */

@@ -200,9 +200,25 @@ static bool io_send_ref(void *io, const void *data, size_t len, void *owner)
 	return true;
 }
 
-static size_t io_unsent(void *io)
+static bool io_has_room(void *io, size_t bytes, size_t refs)
 {
-	return ((struct kit_client *)io)->unsent;
+	(void)io;
+	(void)bytes;
+	(void)refs;
+	return true;
+}
+
+static bool io_writable(void *io)
+{
+	return !((struct kit_client *)io)->over_mark;
+}
+
+static void io_admitted(void *io)
+{
+	struct kit_client *cl = io;
+
+	assert(!cl->admitted);
+	cl->admitted = true;
 }
 
 /* As the TCP stack does it: what was left is handed over from inside. */
@@ -267,7 +283,9 @@ const struct amqp_ops kit_ops = {.reserve = io_reserve,
 				 .commit = io_commit,
 				 .send = io_send,
 				 .send_ref = io_send_ref,
-				 .unsent = io_unsent,
+				 .has_room = io_has_room,
+				 .writable = io_writable,
+				 .admitted = io_admitted,
 				 .resume = io_resume,
 				 .shutdown = io_shutdown,
 				 .abort = io_abort,

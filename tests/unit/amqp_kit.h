@@ -43,7 +43,8 @@ struct kit_client {
 	bool eof_due;
 	bool fin, rst; /* of the broker */
 	bool no_room;  /* the transport takes nothing */
-	size_t unsent; /* what ops->unsent says */
+	bool over_mark; /* ops->writable says no */
+	bool admitted;
 	uint32_t resumes;
 };
 

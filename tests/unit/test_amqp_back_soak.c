@@ -262,7 +262,7 @@ static void transport(struct soak *s, struct client *cl)
 {
 	switch (any(s, 5)) {
 	case 0:
-		bk_unsent(cl->c, any(s, 2) ? s->k.limits.unsent_high_bytes + 1 : 0);
+		bk_unsent(cl->c, any(s, 2) ? BK_UNSENT_HIGH + 1 : 0);
 		break;
 	case 1:
 		cl->c->writes_left = any(s, 12);

@@ -65,7 +65,7 @@ static void a_slow_consumers_queue_takes_over_while_the_others_go_on(void **stat
 	publish_numbers(p, "all", "", 0, 10);
 	bk_run(k);
 	assert_int_equal(count_in_order(bk_read(slow), &next_slow), 10);
-	bk_unsent(slow, k->limits.unsent_high_bytes + 1);
+	bk_unsent(slow, BK_UNSENT_HIGH + 1);
 	publish_numbers(p, "all", "", 10, 100);
 	bk_run(k);
 	bk_check(k);
@@ -93,7 +93,7 @@ static void a_drained_backlog_stops_at_the_mark_and_goes_on_behind_it(void **sta
 	bk_consume(c, 1, "q", "t", true);
 	while (next < 2000) {
 		bk_run(k);
-		assert_in_range(c->len - c->read, 1, k->limits.unsent_high_bytes + AMQP_RESERVE_MAX);
+		assert_in_range(c->len - c->read, 1, BK_UNSENT_HIGH + AMQP_RESERVE_MAX);
 		count_in_order(bk_read(c), &next);
 		bk_check(k);
 		amqp_conn_writable(c->c);

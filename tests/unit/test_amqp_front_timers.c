@@ -308,11 +308,11 @@ static void a_client_that_does_not_read_its_answers_is_not_read(void **state)
 
 	for (int i = 0; i < 100; i++)
 		kit_method(&bytes, 1, AMQP_M_basic_qos, 0u, 1u, 0u);
-	cl->unsent = k->limits.unsent_high_bytes + 1;
+	cl->over_mark = true;
 	kit_send(cl, bytes.p, bytes.len);
 	assert_true(count_lines(kit_read(cl), "qos_ok") <= 1);
 	assert_true(counted(k, AMQP_CNT_stalls_unsent) >= 1);
-	cl->unsent = k->limits.unsent_high_bytes / 2 - 1;
+	cl->over_mark = false;
 	amqp_conn_writable(cl->c);
 	kit_run(k);
 	assert_true(count_lines(kit_read(cl), "qos_ok") >= 99);
@@ -328,7 +328,7 @@ static void a_stalled_client_that_closes_leaves_nothing(void **state)
 
 	for (int i = 0; i < 10; i++)
 		kit_method(&bytes, 1, AMQP_M_basic_qos, 0u, 1u, 0u);
-	cl->unsent = k->limits.unsent_high_bytes + 1;
+	cl->over_mark = true;
 	kit_send(cl, bytes.p, bytes.len);
 	assert_true(cl->c->stalled);
 	kit_close(cl);

@@ -176,6 +176,7 @@ static void contradictions_are_a_configuration_error(void **state)
 	refused("-- --ip 198.18.0.2/24 --mac 01:00:5e:00:00:01", 78, "group or all zero");
 	refused("-- --ip 198.18.0.2/24 --mac 00:00:00:00:00:00", 78, "group or all zero");
 	refused("-- --ip 198.18.0.2/24 --messages-memory 4M --message-max 2M", 78, "quarter");
+	refused("-- --ip 198.18.0.2/24 --messages-memory 16M", 78, "--message-max (16 MiB unless given)");
 }
 
 static void a_host_route_and_a_point_to_point_net_have_no_broadcast_address(void **state)

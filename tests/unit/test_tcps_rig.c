@@ -139,7 +139,7 @@ void rig_config(struct tcps_config *cfg)
 				    .time_wait_max = 4,
 				    .listeners_max = 2,
 				    .neighbours_max = 4,
-				    .blocks_max = 128,
+				    .blocks_max = 256,
 				    .send_high_water_bytes = 100000,
 				    .recv_window_bytes = 65535,
 				    .rto_min_ns = 200 * MS,

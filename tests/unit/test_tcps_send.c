@@ -200,26 +200,72 @@ static void a_retransmission_is_cut_anew_from_the_slices(void **state)
 static void tcps_send_is_all_or_nothing_when_blocks_run_out(void **state)
 {
 	(void)state;
-	static uint8_t big[128 * TCPS_BLOCK_BYTES];
+	static uint8_t big[256 * TCPS_BLOCK_BYTES];
 	assert_false(tcps_send(rig.conn, big, sizeof(big)));
 	assert_int_equal(tcps_unsent(rig.conn), 0);
 	assert_true(rig_count(TCPS_CNT_no_blocks) > 0);
-	assert_true(tcps_send(rig.conn, big, 127u * 2000u));
+	assert_true(tcps_send(rig.conn, big, 255u * 2000u));
+	/* Deliveries get nothing of the rest, answers do. */
+	assert_true(tcps_reserve(rig.conn, 1500) == NULL || (tcps_commit(rig.conn, 1500), tcps_reserve(rig.conn, 1500) == NULL));
 	unsigned n = 0;
-	while (tcps_reserve(rig.conn, 1000) != NULL) {
-		tcps_commit(rig.conn, 1000);
-		assert_true(++n < 10);
-	}
+	while (tcps_send(rig.conn, big, 1000))
+		assert_true(++n < 12);
+	assert_true(n > 0);
 	assert_false(tcps_send(rig.conn, big, 3000));
 	rig_check();
+}
+
+/* Whatever a connection hoards by deliveries, half of what is then free beyond the reserve is not its own. */
+static void a_connection_that_hoards_leaves_room_and_is_told_when_half_of_its_share_is_free(void **state)
+{
+	(void)state;
+	struct tcps_usage u;
+	unsigned blocks = 0;
+	while (tcps_writable(rig.conn)) {
+		assert_non_null(tcps_reserve(rig.conn, 1500)); /* one fits into a block, as most ticks of 1,000 bytes */
+		tcps_commit(rig.conn, 1500);
+		assert_true(++blocks < 200);
+	}
+	tcps_usage(rig.t, &u);
+	assert_true(u.blocks_in_use <= 100000 / 1500 + 2); /* the mark came first */
+	/* The same with a mark that never comes: the share does. */
+	rig_stop();
+	struct tcps_config cfg;
+	rig_config(&cfg);
+	cfg.send_high_water_bytes = 1u << 29;
+	rig_start(&cfg);
+	rig_establish(true, 7);
+	for (blocks = 0; tcps_writable(rig.conn); blocks++) {
+		assert_non_null(tcps_reserve(rig.conn, 1500));
+		tcps_commit(rig.conn, 1500);
+	}
+	tcps_usage(rig.t, &u);
+	assert_in_range(u.blocks_in_use, 80, 90); /* a third of 256 less the reserve of 4 connections */
+	assert_null(tcps_reserve(rig.conn, 1500));
+	assert_true(rig_count(TCPS_CNT_shares_reached) > 0);
+	rig_check();
+	rig.peer_wnd = 60000;
+	for (uint32_t acked = 0; acked < blocks * 1500u;) {
+		rig_flush();
+		rig_clear();
+		acked += 1500;
+		assert_int_equal(rig.writable, tcps_writable(rig.conn));
+		rig_send(ACK, rig_own(acked), NULL, 0);
+		rig_check();
+	}
+	assert_int_equal(rig.writable, 1);
+	assert_true(tcps_writable(rig.conn));
 }
 
 static void references_run_out_without_a_trace(void **state)
 {
 	(void)state;
 	unsigned n = 0;
+	assert_false(tcps_has_room(rig.conn, 8 * 400, 400));
+	assert_true(tcps_has_room(rig.conn, 8 * 100, 100));
 	while (tcps_send_ref(rig.conn, "x", 1, NULL))
 		assert_true(++n < 10000);
+	assert_false(tcps_has_room(rig.conn, 8, 1));
 	assert_int_equal(tcps_unsent(rig.conn), n);
 	assert_int_equal(rig.released, 0);
 	rig_check();
@@ -336,6 +382,7 @@ int main(void)
 		test(a_segment_may_begin_and_end_anywhere_in_slices_of_any_length),
 		test(a_retransmission_is_cut_anew_from_the_slices),
 		test(tcps_send_is_all_or_nothing_when_blocks_run_out),
+		test(a_connection_that_hoards_leaves_room_and_is_told_when_half_of_its_share_is_free),
 		test(references_run_out_without_a_trace),
 		test(the_high_water_mark_is_told_and_taken_back_below_half),
 		test(without_a_transmit_frame_nothing_is_lost_and_nothing_stalls),

@@ -265,6 +265,79 @@ static void a_reader_that_takes_little_does_not_open_the_window_by_little(void *
 	assert_int_equal(rig_expect().wnd, 2100);
 }
 
+/* What is kept for a reader that stopped ends at its limit; the peer hears a window of 0 in an ACK that takes bytes. */
+static void a_limit_on_unread_bytes_shuts_the_window_until_the_reader_goes_on(void **state)
+{
+	(void)state;
+	struct tcps_usage u;
+	uint32_t held;
+	tcps_recv_limit(rig.conn, 4096);
+	rig.take_max = 0;
+	for (uint32_t i = 0; i < 10; i++)
+		data_at(i * 1000, 1000);
+	rig_flush();
+	struct seen s = rig_expect();
+	held = peer_off(s.ack);
+	assert_in_range(held, 4096, 4096 + 2 * 2032);
+	assert_int_equal(s.wnd, 0);
+	assert_int_equal(rig_count(TCPS_CNT_windows_shut), 1);
+	tcps_usage(rig.t, &u);
+	assert_int_equal(u.blocks_in_use, 4); /* 4096 bytes, and what the ends of blocks waste */
+	/* A probe, and a reader that tries and stops again: nothing moves, and only the probe is answered. */
+	data_at(held, 1);
+	rig_flush();
+	s = rig_expect();
+	assert_int_equal(peer_off(s.ack), held);
+	assert_int_equal(s.wnd, 0);
+	for (unsigned i = 0; i < 3; i++) {
+		tcps_resume(rig.conn);
+		rig_flush();
+		rig_expect_none();
+	}
+	rig_check();
+	rig.take_max = SIZE_MAX;
+	tcps_resume(rig.conn);
+	assert_int_equal(rig.got_len, held);
+	rig_flush();
+	s = rig_expect();
+	assert_int_equal(s.wnd, 65535);
+	data_at(held, 1000);
+	assert_int_equal(rig.got_len, held + 1000);
+	assert_memory_equal(rig.got, pattern, held + 1000);
+	rig_check();
+}
+
+/* The pool is not one connection's to fill, however large a window it was promised. */
+static void a_stopped_reader_holds_no_more_than_its_share_of_the_blocks(void **state)
+{
+	(void)state;
+	struct tcps_usage u;
+	struct tcps_config cfg;
+	rig_stop();
+	rig_config(&cfg);
+	cfg.blocks_max = 24;
+	rig_start(&cfg);
+	rig_establish(true, 7);
+	rig.take_max = 0;
+	for (uint32_t i = 0; i < 40; i++)
+		data_at(i * 1000, 1000);
+	tcps_usage(rig.t, &u);
+	assert_in_range(u.blocks_in_use, 4, 7);
+	rig_flush();
+	struct seen s = rig_expect();
+	assert_int_equal(s.wnd, 0);
+	rig_clear();
+	/* Out of order it gets none of the reserve either, and an answer still finds room. */
+	data_at(50000, 1000);
+	assert_true(tcps_send(rig.conn, "answer", 6));
+	rig_check();
+	rig.take_max = SIZE_MAX;
+	tcps_resume(rig.conn);
+	assert_int_equal(rig.got_len, peer_off(s.ack));
+	rig_flush();
+	rig_clear();
+}
+
 static void a_reader_that_stops_gets_nothing_until_it_resumes(void **state)
 {
 	(void)state;
@@ -810,6 +883,8 @@ int main(void)
 		test(probes_of_a_shut_window_are_answered),
 		test(acks_count_while_our_window_is_shut),
 		test(a_reader_that_takes_little_does_not_open_the_window_by_little),
+		test(a_limit_on_unread_bytes_shuts_the_window_until_the_reader_goes_on),
+		test(a_stopped_reader_holds_no_more_than_its_share_of_the_blocks),
 		test(a_reader_that_stops_gets_nothing_until_it_resumes),
 		test(the_end_of_the_stream_waits_for_a_reader_that_stopped),
 		test(a_connection_may_be_aborted_from_inside_on_data),
