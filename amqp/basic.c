@@ -188,22 +188,12 @@ static enum amqp_verdict check_props(struct amqp_conn *c, struct amqp_channel *c
 	return AMQP_DONE;
 }
 
-/*
- * Publishes leave a sixteenth of the pool to the rest, so that an ack split over two packets can still be joined when queues
- * have filled it: otherwise nothing would ever drain them.
- */
 static struct amqp_msg *new_message(struct amqp_broker *b, struct amqp_channel *ch, struct amqp_span header, uint32_t body_bytes)
 {
 	struct amqp_span exchange = {ch->publish_names + 1, ch->publish_names[0]};
 	struct amqp_span key = {ch->publish_names + 2 + exchange.len, ch->publish_names[1 + exchange.len]};
-	size_t size = amqp_pool_size(b->pool);
-	struct amqp_msg *m = amqp_msg_new(b, exchange, key, header, body_bytes);
 
-	if (m != NULL && amqp_pool_used(b->pool) > size - size / 16) {
-		amqp_msg_unref(b, m);
-		return NULL;
-	}
-	return m;
+	return amqp_msg_new(b, exchange, key, header, body_bytes);
 }
 
 enum amqp_verdict amqp_on_content_header(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_span payload)

@@ -27,13 +27,16 @@ static void block_put(struct tcps_conn *c, uint32_t block_idx)
 	tcps_block_free(c->t, block_idx);
 }
 
-static bool share_is_used(const struct tcps_conn *c)
+static inline bool share_is_used(const struct tcps_conn *c)
 {
+	const struct tcps_cold *cold = c->cold;
+	if (__builtin_expect(cold->snd_blocks < TCPS_BLOCKS_ASSURED && cold->snd_refs < TCPS_BLOCKS_ASSURED, 1))
+		return false;
 	return c->cold->snd_blocks >= tcps_block_share(c->t) || c->cold->snd_refs >= tcps_slice_share(c->t);
 }
 
 /* Looked at where a block or a slice is taken, so that the path of a delivery need not. */
-static void mark_if_over(struct tcps_conn *c)
+static inline void mark_if_over(struct tcps_conn *c)
 {
 	if (c->snd_buf_bytes != 0 && (c->snd_buf_bytes > c->t->cfg.send_high_water_bytes || share_is_used(c)))
 		c->flags |= CF_OVER_HIGH;
@@ -68,7 +71,7 @@ static inline void open_tail(struct tcps_conn *c, uint32_t slice_idx, uint32_t b
 }
 
 /* Room for `len` bytes behind the tail, from whatever is free. False: nothing is. */
-static bool extend_tail(struct tcps_conn *c, size_t len)
+static inline __attribute__((always_inline)) bool extend_tail(struct tcps_conn *c, size_t len)
 {
 	struct tcps_cold *cold = c->cold;
 	if (__builtin_expect(cold->part_block_idx != TCPS_NIL, 0) && TCPS_BLOCK_ROOM - cold->part_used >= len) {
