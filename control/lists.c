@@ -21,7 +21,7 @@ json_t *ctl_json_span(struct amqp_span s)
 	json_t *j;
 	char *clean;
 
-	if (amqp_utf8_valid(s.ptr, s.len) && (s.len == 0 || memchr(s.ptr, 0, s.len) == NULL))
+	if (amqp_utf8_valid(s.ptr, s.len))
 		return json_stringn_nocheck(s.len != 0 ? (const char *)s.ptr : "", s.len);
 	clean = ctl_alloc((size_t)s.len + 1);
 	for (uint32_t i = 0; i < s.len; i++)

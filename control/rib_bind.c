@@ -82,7 +82,7 @@ static void bind_new(struct ctl_rib *r, const struct bind *b)
 		r->mute = true;
 		ctl_binding_delete(r, made);
 		r->mute = false;
-		ctl_rib_reply(r, b->worker, b->q, 541, "the definition could not be stored");
+		ctl_rib_reply(r, b->worker, b->q, 506, CTL_UNSTORED);
 		return;
 	}
 	ctl_emit_binding(r, CTL_ALL_WORKERS, made);

@@ -10,6 +10,8 @@
 
 #include "control/rib.h"
 
+#define CTL_UNSTORED "the durable definition could not be stored: the store is full or cannot be written (control's log says which)"
+
 /* printf arguments for "%.*s" */
 #define CTL_SPAN_ARG(s) (int)(s).len, (const char *)(s).ptr
 

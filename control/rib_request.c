@@ -132,7 +132,7 @@ static void exchange_create(struct ctl_rib *r, uint32_t worker, const struct amq
 		r->mute = true;
 		ctl_exchange_delete(r, x);
 		r->mute = false;
-		ctl_rib_reply(r, worker, q, 541, "the definition could not be stored");
+		ctl_rib_reply(r, worker, q, 506, CTL_UNSTORED);
 		return;
 	}
 	ctl_emit_exchange(r, CTL_ALL_WORKERS, x);
@@ -228,7 +228,7 @@ static void queue_create(struct ctl_rib *r, uint32_t worker, const struct amqp_r
 		r->mute = true;
 		ctl_rib_queue_delete(r, queue);
 		r->mute = false;
-		ctl_rib_reply(r, worker, q, 541, "the definition could not be stored");
+		ctl_rib_reply(r, worker, q, 506, CTL_UNSTORED);
 		return;
 	}
 	ctl_emit_queue(r, CTL_ALL_WORKERS, queue);

@@ -27,6 +27,7 @@ struct ctl_store {
 	MDB_txn *txn; /* the open write transaction, or NULL */
 	uint64_t next_id, committed_next_id;
 	uint8_t *scratch;
+	bool told_full; /* a client that tries again and again must not fill the log as well */
 };
 
 static void key_of(uint64_t id, uint8_t out[8])
@@ -175,9 +176,12 @@ uint64_t ctl_store_put(struct ctl_store *s, const struct amqp_record *def)
 	if (len == 0 || !begin(s))
 		return 0;
 	if (!has_room(s, len, &scarce)) {
-		ctl_log(CTL_LOG_ERROR, "a definition cannot be stored: the store is full; raise store_bytes");
+		if (!s->told_full)
+			ctl_log(CTL_LOG_ERROR, "a definition cannot be stored, nor can others: the store is full; raise store_bytes");
+		s->told_full = true;
 		return 0;
 	}
+	s->told_full = false;
 	rc = scarce ? put_apart(s, s->next_id, s->scratch, len) : put_raw(s, s->next_id, s->scratch, len);
 	if (rc == 0)
 		return s->next_id++;

@@ -128,7 +128,7 @@ static int read_line(struct tickctl_client *c, double until_s)
 
 static int unpack(struct tickctl_client *c, const struct tickctl_options *o, json_t **result)
 {
-	json_t *answer = json_loadb(c->buf, c->len, 0, NULL);
+	json_t *answer = json_loadb(c->buf, c->len, JSON_ALLOW_NUL, NULL);
 	const char *sentence = json_string_value(json_object_get(answer, "error"));
 	json_t *code = json_object_get(answer, "code");
 	int rc;

@@ -221,6 +221,21 @@ def lists():
     client.close()
 
 
+@test("names that no terminal likes are listed as they are: NUL and line feed escaped, UTF-8 whole")
+def odd_names():
+    client = connect()
+    queue = client.declare("", 4)[0]
+    keys = ["\0.é", "\n..", "x.é", "tab\t"]
+    for key in keys:
+        bind(client, queue, "amq.topic", key)
+    rows = [row["routing_key"] for row in lab.json("list_bindings", "source_name", "routing_key") if row["source_name"] == "amq.topic"]
+    equal(sorted(rows), sorted(keys))
+    table = lab.tickctl("-q", "list_bindings", "routing_key").stdout
+    for text in ("\\x00.é", "\\x0a..", "x.é", "tab\\x09"):
+        assert text in table, (text, table)
+    client.close()
+
+
 @test("list_connections and list_channels show a client; close_connection closes it with 320 and the reason")
 def connections():
     client = connect()

@@ -9,6 +9,7 @@ import signal
 import socket
 import struct
 import sys
+import tempfile
 
 import labs
 import tap
@@ -142,6 +143,60 @@ def unknown_peers():
             peer.sock.close()
         lab.restart("control")
         others_go_on(healthy)
+
+
+FULL_STORE = """
+[control]
+store_bytes = 1M
+[user guest]
+password = guest
+tags = administrator
+vhosts = /
+[dataplane]
+log-level = info
+"""
+
+
+@test("a definitions store that three clients fill refuses each further one with 506, and neither the link nor anybody else suffers", seconds=120)
+def full_store():
+    long = wire.longstr(wire.shortstr("foo") + b"S" + wire.longstr(b"y" * 2000))
+    with tempfile.NamedTemporaryFile("w", suffix=".conf") as config:
+        config.write(FULL_STORE)
+        config.flush()
+        with Lab("full", "--config", config.name) as lab, lab.inside():
+            healthy = subscriber("healthy")
+            stored, refused = [], 0
+            hogs = [wire.Wire(10.0).login().open() for _ in range(3)]
+            for number in range(1500):
+                hog = hogs[number % len(hogs)]
+                hog.send(wire.method(1, 50, 10, wire.queue_declare(f"hog-{number}", 2, long)))
+                _channel, class_id, method_id, arguments = hog.read_method()
+                if (class_id, method_id) == (50, 11):
+                    stored.append(f"hog-{number}")
+                    continue
+                # 506 is an error of the connection (specification, 1.1 constants): the hog comes again.
+                equal((class_id, method_id, struct.unpack(">H", arguments[:2])[0]), (10, 50, 506), str(arguments))
+                assert b"store" in arguments, arguments
+                refused += 1
+                hog.sock.close()
+                hogs[number % len(hogs)] = wire.Wire(10.0).login().open()
+                if refused >= 60:
+                    break
+            assert len(stored) > 50 and refused >= 60, (len(stored), refused)
+            healthy.publish("", "healthy", TICK)
+            equal(take(healthy), TICK)
+            others_go_on(healthy)
+            log = labs.lab("logs", "--name", lab.name, "-n", "2000", "control").stdout
+            equal(log.count("dataplane: attached"), 1, log[-1500:])
+            assert "full" in log, log[-1500:]
+            # Room comes back with what is deleted, and what was stored is there after a restart.
+            for name in stored[:20]:
+                hogs[0].call(1, 50, 40, b"\0\0" + wire.shortstr(name) + b"\0", 41)
+            hogs[0].declare("again", 2)
+            lab.restart("control")
+            names = labs.lab("exec", "--name", lab.name, "--", "tickctl", "-q", "list_queues", "name").stdout.split()
+            equal(sorted(n for n in names if n.startswith("hog-")), sorted(stored[20:]))
+            assert "again" in names, names
 
 
 if __name__ == "__main__":

@@ -416,15 +416,15 @@ static void what_cannot_be_stored_is_not_made(void **state)
 {
 	(void)state;
 	k.store_fails = true;
-	assert_int_equal(ask(1, queue("d", AMQP_DEF_DURABLE))->code, 541);
+	assert_int_equal(ask(1, queue("d", AMQP_DEF_DURABLE))->code, 506);
 	assert_int_equal(k.out_count, 1); /* no worker heard of it */
 	assert_int_equal(ask(1, queue("d", AMQP_DEF_PASSIVE))->code, 404);
-	assert_int_equal(ask(1, exchange("x", "direct", AMQP_DEF_DURABLE))->code, 541);
+	assert_int_equal(ask(1, exchange("x", "direct", AMQP_DEF_DURABLE))->code, 506);
 	k.store_fails = false;
 	ask(1, queue("d", AMQP_DEF_DURABLE));
 	ask(1, exchange("x", "topic", AMQP_DEF_DURABLE | AMQP_DEF_AUTO_DELETE));
 	k.store_fails = true;
-	assert_int_equal(ask(1, bind(AMQP_REQ_QUEUE_BIND, "d", "x", "k"))->code, 541);
+	assert_int_equal(ask(1, bind(AMQP_REQ_QUEUE_BIND, "d", "x", "k"))->code, 506);
 	assert_int_equal(ask(1, exchange("x", "", AMQP_DEF_PASSIVE))->code, 0); /* its only binding never was: it stays */
 }
 
