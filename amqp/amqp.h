@@ -34,8 +34,8 @@ struct amqp_limits {
 	uint16_t heartbeat_s;       /* offered in connection.tune: 60 */
 	uint32_t routes_max, route_queues_max, route_cache_max;
 	uint32_t rules_max, rule_nodes_max, rule_key_bytes_max; /* matcher */
-	uint64_t handshake_ns;      /* 10 s from accept to connection.open */
-	uint64_t control_wait_ns;   /* a declaration waits this long for control, then fails with 541 */
+	uint64_t handshake_ns;                                  /* 10 s from accept to connection.open */
+	uint64_t control_wait_ns;                               /* a declaration waits this long for control, then fails with 541 */
 	uint8_t secret[16];
 	uint8_t worker_idx;    /* makes the uids and tokens of one worker differ from those of the others */
 	char cluster_name[64]; /* told in connection.start; federation tells brokers apart by it */

@@ -177,7 +177,8 @@ uint64_t ctl_store_put(struct ctl_store *s, const struct amqp_record *def)
 		return 0;
 	if (!has_room(s, len, &scarce)) {
 		if (!s->told_full)
-			ctl_log(CTL_LOG_ERROR, "a definition cannot be stored, nor can others: the store is full; raise store_bytes");
+			ctl_log(CTL_LOG_ERROR,
+				"a definition cannot be stored, nor can others: the store is full; raise store_bytes");
 		s->told_full = true;
 		return 0;
 	}

@@ -61,7 +61,8 @@ struct tcps_conn *tcps_conn_new(struct tcps *t, uint32_t peer_addr_raw, uint32_t
 	t->conn_free_idx = c->hash_next_idx;
 	t->conn_count++;
 	*c = (struct tcps_conn){.t = t, .cold = cold, .own_idx = idx, .peer_addr_raw = peer_addr_raw, .ports_raw = ports_raw};
-	*cold = (struct tcps_cold){.part_block_idx = TCPS_NIL, .rx_first_idx = TCPS_NIL, .rx_last_idx = TCPS_NIL, .rx_blocks_max = UINT32_MAX};
+	*cold = (struct tcps_cold){
+		.part_block_idx = TCPS_NIL, .rx_first_idx = TCPS_NIL, .rx_last_idx = TCPS_NIL, .rx_blocks_max = UINT32_MAX};
 	c->timer.kind = TCPS_TIMER_CONN;
 	c->neigh_idx = neigh_idx;
 	c->addr_sum = tcps_addr_sum(peer_addr_raw, t->addr_raw);

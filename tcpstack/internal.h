@@ -69,8 +69,8 @@ enum tcps_timer_kind { TCPS_TIMER_CONN = 1, TCPS_TIMER_HALF_OPEN, TCPS_TIMER_TIM
 #define CF_SHUT       0x00800000u /* for lack of blocks the peer was told a window of 0 while the reader is stopped */
 
 /* Any of these sends an arriving segment down the general path. */
-#define CF_SLOW_INPUT (CF_PAUSED | CF_OOO | CF_RECOVERY | CF_PERSIST | CF_EOF | CF_FIN_OOO | CF_BUSY | CF_DEAD | CF_IN_DATA | \
-		       CF_SHUT)
+#define CF_SLOW_INPUT                                                                                                              \
+	(CF_PAUSED | CF_OOO | CF_RECOVERY | CF_PERSIST | CF_EOF | CF_FIN_OOO | CF_BUSY | CF_DEAD | CF_IN_DATA | CF_SHUT)
 
 /*
  * The hot block: what an in-order segment and its answer touch. Three cache lines.
@@ -261,7 +261,7 @@ struct tcps {
 	struct tcps_neigh *neighs;
 	uint32_t *neigh_buckets;
 	uint32_t neigh_bucket_mask;
-	uint32_t slices_max; /* all of them */
+	uint32_t slices_max;      /* all of them */
 	uint32_t blocks_reserved; /* left for connections that hold few, and for answers */
 
 	/* written by the worker */

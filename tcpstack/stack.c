@@ -250,7 +250,8 @@ void tcps_info(const struct tcps_conn *c, struct tcps_conn_info *out)
 				       .ssthresh_bytes = cold->ssthresh_bytes,
 				       .mss = c->mss,
 				       .snd_wnd_bytes = c->snd_wnd,
-				       .rcv_wnd_bytes = (c->flags & CF_PAUSED) != 0 ? tcps_recv_window_paused(c) : c->rcv_adv - c->rcv_nxt,
+				       .rcv_wnd_bytes =
+					       (c->flags & CF_PAUSED) != 0 ? tcps_recv_window_paused(c) : c->rcv_adv - c->rcv_nxt,
 				       .unsent_bytes = c->snd_buf_bytes - unacked,
 				       .unacked_bytes = unacked,
 				       .retransmits = cold->retransmits};

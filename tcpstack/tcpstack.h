@@ -44,7 +44,7 @@ struct tcps_config {
 
 	/* tcps_unsent() above this (seen when a block is taken): tcps_writable() is false until it fell below half. */
 	uint32_t send_high_water_bytes;
-	uint32_t recv_window_bytes;     /* byte budget of the receive window of one connection */
+	uint32_t recv_window_bytes; /* byte budget of the receive window of one connection */
 
 	uint64_t rto_min_ns, rto_max_ns; /* RFC 6298 bounds; 200 ms, 60 s */
 	uint64_t msl_ns;                 /* TIME_WAIT lasts 2 MSL */
@@ -96,8 +96,9 @@ struct tcps_ops {
 	 * blocks), no further on_data() comes for this connection and its window closes until tcps_resume().
 	 */
 	size_t (*on_data)(void *user, const uint8_t *data, size_t len);
-	void (*on_eof)(void *user);      /* the peer's FIN, after all data was consumed */
-	void (*on_writable)(void *user); /* half of the high-water mark and of the share are free again after tcps_writable() was false */
+	void (*on_eof)(void *user); /* the peer's FIN, after all data was consumed */
+	void (*on_writable)(
+		void *user); /* half of the high-water mark and of the share are free again after tcps_writable() was false */
 	void (*on_closed)(void *user, enum tcps_reason reason); /* last call for this connection */
 	/* A reference given by tcps_send_ref() is not needed any more (acknowledged, or connection gone). */
 	void (*release)(void *ctx, void *owner);
@@ -149,7 +150,8 @@ size_t tcps_unsent(const struct tcps_conn *c);
 bool tcps_writable(const struct tcps_conn *c);
 /* Whether `refs` references with `bytes` inline bytes before and between them would find room, with the reserve left alone. */
 bool tcps_has_room(const struct tcps_conn *c, size_t bytes, size_t refs);
-/* At most about so many unread bytes (up to a block more) are kept while the reader stops; there is no limit of its own at first. */
+/* At most about so many unread bytes (up to a block more) are kept while the reader stops; there is no limit of its own at first.
+ */
 void tcps_recv_limit(struct tcps_conn *c, size_t bytes);
 /* Hands over held bytes again after on_data() had consumed less than it was given. */
 void tcps_resume(struct tcps_conn *c);

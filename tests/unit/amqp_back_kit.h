@@ -11,8 +11,8 @@
 #include "amqp/back.h"
 
 #define BK_UNSENT_HIGH 65536u
-#define BK_CONNS 64u
-#define BK_REFS  65536u
+#define BK_CONNS       64u
+#define BK_REFS        65536u
 
 struct bk_ref { /* lent to the transport: must not change until it is released */
 	void *owner;

@@ -41,8 +41,8 @@ struct kit_client {
 	struct kit_bytes in;  /* given to the broker and not consumed */
 	bool blocked;         /* the broker left bytes: it gets no more until it says resume */
 	bool eof_due;
-	bool fin, rst; /* of the broker */
-	bool no_room;  /* the transport takes nothing */
+	bool fin, rst;  /* of the broker */
+	bool no_room;   /* the transport takes nothing */
 	bool over_mark; /* ops->writable says no */
 	bool admitted;
 	uint32_t resumes;
