@@ -192,15 +192,19 @@ def interrupted_in_ip():
         # An 'ip' that makes the namespace, has the lab's group interrupted, and is slow to leave.
         slow = pathlib.Path(folder, "ip")
         slow.write_text(f"""#!/bin/sh
+[ "$1 $2" = "netns add" ] || exec {shutil.which('ip')} "$@"
 {shutil.which('ip')} "$@"; status=$?
-case "$1 $2" in "netns add") kill -INT "-$(cat {folder}/group)"; sleep 0.3 ;; esac
+kill -INT "-$(cat {folder}/group)"; sleep 0.3
 exit $status
 """)
         slow.chmod(0o755)
         child = subprocess.Popen([labs.TOOL, "start", "--name", name], env=dict(os.environ, PATH=f"{folder}:{os.environ['PATH']}"),
                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
         pathlib.Path(folder, "group").write_text(str(child.pid))
-        out, err = child.communicate(timeout=40)
+        try:
+            out, err = child.communicate(timeout=40)
+        finally:
+            lab("stop", "--name", name)
         equal((child.returncode, out), (130, ""), err)
         nothing_left(name)
 
