@@ -119,6 +119,41 @@ static const char *check_send_queue(const struct tcps_conn *c, uint32_t *blocks,
 	return NULL;
 }
 
+/* The scoreboard covers [snd_una, snd_nxt) without gap, and its sums are those of its parts. */
+static const char *check_sent(const struct tcps_conn *c, uint32_t *sents)
+{
+	const struct tcps *t = c->t;
+	const struct tcps_cold *cold = c->cold;
+	uint32_t at = c->snd_una, sacked = 0, lost = 0, last = TCPS_NIL, n = 0;
+	for (uint32_t i = cold->sent_first_idx; i != TCPS_NIL; i = t->sents[i].next_idx) {
+		const struct tcps_sent *r = &t->sents[i];
+		if (r->seq != at || seq_le(r->end_seq, r->seq))
+			return "the scoreboard has a gap or an empty record";
+		if (i < t->cfg.conns_max && (i != c->own_idx || n != 0))
+			return "a record of the scoreboard belongs to another connection, or is out of its place";
+		if ((r->flags & (SENT_SACKED | SENT_LOST)) == (SENT_SACKED | SENT_LOST))
+			return "a range is both delivered and lost";
+		sacked += (r->flags & SENT_SACKED) != 0 ? r->end_seq - r->seq : 0;
+		lost += (r->flags & SENT_LOST) != 0 ? r->end_seq - r->seq : 0;
+		at = r->end_seq;
+		last = i;
+		*sents += i >= t->cfg.conns_max;
+		if (++n > t->sents_max)
+			return "the scoreboard goes round in a circle";
+	}
+	if (last != cold->sent_last_idx)
+		return "the last record of the scoreboard is not the last";
+	if (c->state >= TCPS_ESTABLISHED && at != c->snd_nxt)
+		return "the scoreboard does not end at snd_nxt";
+	if (sacked != cold->sacked_bytes || lost != cold->lost_bytes)
+		return "the scoreboard miscounts what is delivered or lost";
+	if ((lost != 0) != ((c->flags & CF_LOST) != 0))
+		return "CF_LOST does not tell whether something is lost";
+	if ((sacked != 0 || lost != 0) && (c->flags & CF_SCORE) == 0)
+		return "CF_SCORE does not tell that the pipe is less than the flight";
+	return NULL;
+}
+
 static const char *check_recv_blocks(const struct tcps_conn *c, uint32_t *blocks)
 {
 	const struct tcps *t = c->t;
@@ -145,13 +180,15 @@ static const char *check_recv_blocks(const struct tcps_conn *c, uint32_t *blocks
 	return NULL;
 }
 
-static const char *check_conn(const struct tcps_conn *c, uint32_t *blocks, uint32_t *slices, uint32_t *refs)
+static const char *check_conn(const struct tcps_conn *c, uint32_t *blocks, uint32_t *slices, uint32_t *refs, uint32_t *sents)
 {
 	const char *why = check_timers(c);
 	if (why == NULL)
 		why = check_sequences(c);
 	if (why == NULL)
 		why = check_send_queue(c, blocks, slices, refs);
+	if (why == NULL)
+		why = check_sent(c, sents);
 	if (why == NULL)
 		why = check_recv_blocks(c, blocks);
 	return why;
@@ -205,10 +242,10 @@ static const char *check_neighbours(const struct tcps *t)
 
 const char *tcps_check(const struct tcps *t)
 {
-	uint32_t conns = 0, blocks = 0, slices = 0, refs = 0;
+	uint32_t conns = 0, blocks = 0, slices = 0, refs = 0, sents = 0;
 	for (uint32_t b = 0; b <= t->bucket_mask; b++) {
 		for (uint32_t i = t->buckets[b]; i != TCPS_NIL; i = t->conns[i].hash_next_idx) {
-			const char *why = check_conn(&t->conns[i], &blocks, &slices, &refs);
+			const char *why = check_conn(&t->conns[i], &blocks, &slices, &refs, &sents);
 			if (why != NULL)
 				return why;
 			if (++conns > t->cfg.conns_max)
@@ -221,6 +258,8 @@ const char *tcps_check(const struct tcps *t)
 		return "blocks have leaked or are used twice";
 	if (slices + t->slice_free_count != t->slices_max - t->cfg.blocks_max || refs != t->ref_count)
 		return "slices have leaked or are used twice";
+	if (sents + t->sent_free_count != t->sents_max - t->cfg.conns_max)
+		return "records of the scoreboard have leaked or are used twice";
 	const char *why = check_touched(t);
 	if (why == NULL)
 		why = check_minis(&t->half_open);

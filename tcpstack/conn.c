@@ -61,8 +61,12 @@ struct tcps_conn *tcps_conn_new(struct tcps *t, uint32_t peer_addr_raw, uint32_t
 	t->conn_free_idx = c->hash_next_idx;
 	t->conn_count++;
 	*c = (struct tcps_conn){.t = t, .cold = cold, .own_idx = idx, .peer_addr_raw = peer_addr_raw, .ports_raw = ports_raw};
-	*cold = (struct tcps_cold){
-		.part_block_idx = TCPS_NIL, .rx_first_idx = TCPS_NIL, .rx_last_idx = TCPS_NIL, .rx_blocks_max = UINT32_MAX};
+	*cold = (struct tcps_cold){.sent_first_idx = TCPS_NIL,
+				   .sent_last_idx = TCPS_NIL,
+				   .part_block_idx = TCPS_NIL,
+				   .rx_first_idx = TCPS_NIL,
+				   .rx_last_idx = TCPS_NIL,
+				   .rx_blocks_max = UINT32_MAX};
 	c->timer.kind = TCPS_TIMER_CONN;
 	c->neigh_idx = neigh_idx;
 	c->addr_sum = tcps_addr_sum(peer_addr_raw, t->addr_raw);
@@ -141,6 +145,7 @@ void tcps_conn_close(struct tcps_conn *c, enum tcps_reason reason)
 	c->flags = (c->flags & ~CF_NO_NEIGH) | CF_DEAD;
 	tcps_neigh_put(t, c->neigh_idx);
 	tcps_send_free(c);
+	tcps_sent_drop(c);
 	tcps_recv_free(c);
 	count_close(t, reason);
 	if (c->flags & CF_OWNED)
@@ -189,14 +194,29 @@ void tcps_conn_established(struct tcps_conn *c)
 		tcps_keepalive_start(c);
 }
 
-bool tcps_listen(struct tcps *t, uint16_t port)
+bool tcps_listen_cc(struct tcps *t, uint16_t port, enum tcps_cc cc)
 {
 	uint64_t bit = 1ull << (port % 64);
 	if (port == 0 || (t->listening[port / 64] & bit) != 0 || t->listener_count == t->cfg.listeners_max)
 		return false;
 	t->listening[port / 64] |= bit;
+	t->listening_newreno[port / 64] &= ~bit;
+	t->listening_newreno[port / 64] |= cc == TCPS_CC_NEWRENO ? bit : 0;
 	t->listener_count++;
 	return true;
+}
+
+bool tcps_listen(struct tcps *t, uint16_t port)
+{
+	return tcps_listen_cc(t, port, t->cfg.cc);
+}
+
+uint8_t tcps_listener_cc(const struct tcps *t, uint32_t ports_raw)
+{
+	uint8_t ports[4];
+	put_raw32(ports, ports_raw);
+	uint16_t port = get_be16(ports + 2);
+	return (t->listening_newreno[port / 64] & 1ull << (port % 64)) != 0 ? TCPS_CC_NEWRENO : TCPS_CC_CUBIC;
 }
 
 bool tcps_unlisten(struct tcps *t, uint16_t port)
@@ -258,6 +278,7 @@ struct tcps_conn *tcps_connect(struct tcps *t, const struct tcps_endpoint *peer,
 	tcps_isn(t, addr, ports, &c->cold->iss, &c->ts_offset);
 	c->snd_una = c->snd_nxt = c->snd_max = c->cold->iss;
 	c->rcv_wscale = t->rcv_wscale & 0xfu;
+	c->cold->cc = t->cfg.cc;
 	tcps_conn_mss(c, TCP_MSS_DEFAULT);
 	tcps_conn_set_state(c, TCPS_SYN_SENT);
 	TCPS_COUNT(t, connects);

@@ -23,7 +23,12 @@ static uint32_t first_window(const struct tcps *t)
 static void syn_ack_send(struct tcps *t, const struct tcps_mini *m, const uint8_t *mac)
 {
 	uint8_t opts[40];
-	uint32_t opts_len = tcps_options_syn(t, opts, m->has_wscale, m->has_ts, tcps_ts_now(t, m->ts_offset), m->ts_recent);
+	const struct tcps_syn_ask ask = {.wscale = m->has_wscale,
+					 .ts = m->has_ts,
+					 .sack = m->has_sack,
+					 .ts_val = tcps_ts_now(t, m->ts_offset),
+					 .ts_ecr = m->ts_recent};
+	uint32_t opts_len = tcps_options_syn(t, opts, &ask);
 	const struct tcps_reply r = {.peer_addr_raw = m->peer_addr_raw,
 				     .ports_raw = m->ports_raw,
 				     .seq = m->snd_seq,
@@ -63,6 +68,7 @@ void tcps_syn_input(struct tcps *t, const struct tcps_seg *s, uint32_t iss_floor
 	m->has_wscale = o.has_wscale;
 	m->snd_wscale = o.wscale;
 	m->has_ts = o.has_ts;
+	m->has_sack = o.has_sack && !t->cfg.no_sack;
 	m->ts_recent = o.ts_val;
 	tcps_wheel_set(&t->wheel, &m->timer, t->now_ns + TCPS_RTO_INITIAL_NS);
 	syn_ack_send(t, m, s->frame + 6);
@@ -107,6 +113,9 @@ static struct tcps_conn *promote(struct tcps *t, struct tcps_mini *m, const stru
 	}
 	if (m->has_ts)
 		c->flags |= CF_TS;
+	if (m->has_sack)
+		c->flags |= CF_SACK;
+	cold->cc = tcps_listener_cc(t, m->ports_raw);
 	c->ts_recent = m->ts_recent;
 	c->ts_offset = m->ts_offset;
 	c->snd_wl1 = s->seq;

@@ -92,7 +92,6 @@ static inline __attribute__((always_inline)) bool fast_path(struct tcps_conn *c,
 	    (c->flags & CF_SLOW_INPUT) != 0 || acked > c->snd_max - c->snd_una || (acked == 0 && len == 0) ||
 	    len > c->rcv_adv - c->rcv_nxt)
 		return false;
-	uint32_t ts_ecr = 0;
 	if (c->flags & CF_TS) {
 		/* NOP NOP TS, as every stack sends it. */
 		if (header_len != TCP_HLEN + TCP_OPT_TS_LEN || get_be32(tcp + 20) != TCP_OPT_TS_WORD)
@@ -102,7 +101,6 @@ static inline __attribute__((always_inline)) bool fast_path(struct tcps_conn *c,
 			return false;
 		if (seq == c->last_ack_sent) /* RFC 7323 4.3: the echo is of the first segment not acknowledged yet */
 			c->ts_recent = ts_val;
-		ts_ecr = get_be32(tcp + 28);
 	}
 	uint32_t wnd = (uint32_t)get_be16(tcp + 14) << c->snd_wscale;
 	c->snd_wl1 = seq;
@@ -111,7 +109,7 @@ static inline __attribute__((always_inline)) bool fast_path(struct tcps_conn *c,
 	if (wnd != c->snd_wnd)
 		tcps_window_changed(c, wnd);
 	if (acked != 0)
-		tcps_acked(c, ack, ts_ecr);
+		tcps_acked(c, ack);
 	if (len != 0 && (c->flags & CF_DEAD) == 0)
 		lend_in_order(c, tcp + header_len, len);
 	TCPS_COUNT(t, fast_path_in);

@@ -51,9 +51,9 @@ enum tcps_timer_kind { TCPS_TIMER_CONN = 1, TCPS_TIMER_HALF_OPEN, TCPS_TIMER_TIM
 #define CF_IN_DATA    0x00000020u /* on_data() is running */
 #define CF_RESUME     0x00000040u /* tcps_resume() came from inside on_data(): done at the next flush */
 #define CF_OOO        0x00000080u /* something is queued out of order */
-#define CF_RECOVERY   0x00000100u /* NewReno fast recovery */
-#define CF_REXMT_HEAD 0x00000200u /* resend the segment at snd_una */
-#define CF_TIMING     0x00000400u /* a round trip is being timed */
+#define CF_RECOVERY   0x00000100u /* fast recovery: PRR rules the window */
+#define CF_LOST       0x00000200u /* some of what was sent is taken for lost and waits to be sent again */
+#define CF_SACK       0x00000400u /* both sides sent the SACK-permitted option */
 #define CF_PERSIST    0x00000800u /* rexmt_deadline is the persist timer */
 #define CF_EOF        0x00001000u /* the peer's FIN has been taken */
 #define CF_EOF_TOLD   0x00002000u /* ... and on_eof() called */
@@ -67,10 +67,17 @@ enum tcps_timer_kind { TCPS_TIMER_CONN = 1, TCPS_TIMER_HALF_OPEN, TCPS_TIMER_TIM
 #define CF_FIN_ACKED  0x00200000u /* our FIN has been acknowledged */
 #define CF_OWNED      0x00400000u /* `user` is set: on_closed() is owed */
 #define CF_SHUT       0x00800000u /* for lack of blocks the peer was told a window of 0 while the reader is stopped */
+#define CF_SCORE      0x80000000u /* sacked_bytes, lost_bytes or dup_acks is not 0: the pipe is less than what is outstanding */
+#define CF_RTO        0x40000000u /* slow start after a time-out, until recover_seq is acknowledged */
+#define CF_T_TLP      0x20000000u /* rexmt_deadline is the tail loss probe's */
+#define CF_T_REO      0x10000000u /* rexmt_deadline is the reordering window's */
+#define CF_TLP_OUT    0x08000000u /* a tail loss probe went out, and its ACK has not been seen */
+#define CF_DSACK      0x04000000u /* a duplicate arrived: cold->dsack is to be reported */
 
 /* Any of these sends an arriving segment down the general path. */
 #define CF_SLOW_INPUT                                                                                                              \
-	(CF_PAUSED | CF_OOO | CF_RECOVERY | CF_PERSIST | CF_EOF | CF_FIN_OOO | CF_BUSY | CF_DEAD | CF_IN_DATA | CF_SHUT)
+	(CF_PAUSED | CF_OOO | CF_RECOVERY | CF_PERSIST | CF_EOF | CF_FIN_OOO | CF_SCORE | CF_LOST | CF_RTO | CF_TLP_OUT |          \
+	 CF_BUSY | CF_DEAD | CF_IN_DATA | CF_SHUT)
 
 /*
  * The hot block: what an in-order segment and its answer touch. Three cache lines.
@@ -120,7 +127,7 @@ struct tcps_conn {
 	uint32_t rto_us;
 	uint32_t touched_at; /* where on the touched list */
 	uint32_t own_idx;
-	uint32_t rtt_seq; /* timed: an ACK beyond it ends the round trip */
+	uint32_t unused;
 	uint32_t ts_offset;
 };
 _Static_assert(sizeof(struct tcps_conn) == 192, "the hot block is three cache lines");
@@ -129,9 +136,43 @@ struct tcps_range {
 	uint32_t start_seq, end_seq;
 };
 
+/*
+ * A range of the send stream that went out at one instant, or what is left of it. In order, they cover [snd_una, snd_nxt): the
+ * scoreboard of RFC 6675 and the transmit times of RFC 8985 in one. Segments of one flush share a record until SACK splits it.
+ */
+struct tcps_sent {
+	uint32_t next_idx;
+	uint32_t seq, end_seq; /* a FIN counts as one */
+	uint32_t time_us;      /* of its last transmission, modulo 2^32 */
+	uint32_t flags;
+};
+#define SENT_SACKED 0x1u
+#define SENT_LOST   0x2u /* and not sent again since */
+#define SENT_AGAIN  0x4u /* its last transmission was not its first, or may not be: no round trip is measured (Karn) */
+#define SENT_RTO    0x8u /* lost by time-out: for the counters */
+
+/* RFC 8985 6.1. */
+struct tcps_rack {
+	uint32_t time_us, end_seq; /* of the segment delivered that was sent last */
+	uint32_t rtt_us;
+	uint32_t fack_seq;      /* highest sequence number delivered */
+	uint32_t min_rtt_us;    /* 0: no sample yet */
+	uint32_t min_rtt_at_ms; /* when it was taken, coarse */
+	uint32_t dsack_round_seq;
+	uint8_t reo_mult, reo_persist;
+	bool valid, reordered, dsack_in_round;
+};
+
+/* RFC 9438; all of a connection without losses is zero. */
+struct tcps_cubic {
+	uint32_t w_max_bytes, w_est_bytes;
+	uint32_t k_ms, epoch_ms; /* coarse */
+	bool in_epoch;
+};
+
 /* The cold block. Its first line is touched once a round trip, the rest by what is not ordinary. */
 struct tcps_cold {
-	uint64_t rtt_start_ns;
+	uint32_t sent_first_idx, sent_last_idx;
 	uint32_t srtt_us, rttvar_us; /* srtt_us 0: no sample yet */
 	uint32_t ssthresh_bytes;
 	uint32_t recover_seq;
@@ -143,7 +184,17 @@ struct tcps_cold {
 	uint32_t rcv_wraps;
 	uint8_t rexmt_count;
 	uint8_t probes_unanswered;
-	uint32_t keep_probe_ms; /* coarse time of the last keepalive */
+	uint8_t cc;     /* enum tcps_cc */
+	bool tlp_again; /* the probe was a retransmission */
+	uint32_t sacked_bytes, lost_bytes;
+	uint32_t tlp_end_seq;
+	uint32_t prr_delivered_bytes, prr_out_bytes, prr_flight_bytes; /* RFC 6937; the last is RecoverFS */
+	struct tcps_rack rack;
+	struct tcps_cubic cubic;
+	uint32_t stuck_since_ms; /* coarse; when what is outstanding first had to be sent again, or its window was shut */
+	uint32_t sack_recent[3]; /* where bytes out of order arrived last: RFC 2018 4 */
+	struct tcps_range dsack; /* RFC 2883 */
+	uint32_t keep_probe_ms;  /* coarse time of the last keepalive */
 	uint8_t keepalives_unanswered;
 	uint8_t ooo_count;
 	uint64_t keep_deadline_ns;
@@ -192,7 +243,7 @@ struct tcps_mini {
 	uint32_t ts_recent, ts_offset;
 	uint16_t peer_mss;
 	uint8_t snd_wscale, tries;
-	bool has_ts, has_wscale, in_use;
+	bool has_ts, has_wscale, has_sack, in_use;
 };
 
 struct tcps_mini_pool {
@@ -238,7 +289,7 @@ struct tcps_seg {
 struct tcps_syn_opts {
 	uint16_t mss;
 	uint8_t wscale;
-	bool has_wscale, has_ts;
+	bool has_wscale, has_ts, has_sack;
 	uint32_t ts_val, ts_ecr;
 };
 
@@ -258,10 +309,12 @@ struct tcps {
 	uint32_t bucket_mask;
 	struct tcps_block *blocks;
 	struct tcps_slice *slices; /* one for each block, at its index, and behind those the pool of the others */
+	struct tcps_sent *sents;   /* one for each connection, at its index, and behind those the pool of the others */
 	struct tcps_neigh *neighs;
 	uint32_t *neigh_buckets;
 	uint32_t neigh_bucket_mask;
-	uint32_t slices_max;      /* all of them */
+	uint32_t slices_max; /* all of them */
+	uint32_t sents_max;
 	uint32_t blocks_reserved; /* left for connections that hold few, and for answers */
 
 	/* written by the worker */
@@ -274,6 +327,7 @@ struct tcps {
 	uint32_t conn_free_idx, conn_count;
 	uint32_t block_free_idx, block_free_count;
 	uint32_t slice_free_idx, slice_free_count, ref_count;
+	uint32_t sent_free_idx, sent_free_count;
 	uint32_t neigh_free_idx;
 	uint32_t next_ephemeral;
 	uint64_t reset_limit_ns;
@@ -282,6 +336,7 @@ struct tcps {
 	struct tcps_mini_pool half_open;
 	struct tcps_mini_pool time_wait;
 	uint64_t listening[65536 / 64];
+	uint64_t listening_newreno[65536 / 64]; /* of those, where NewReno was asked for in place of CUBIC */
 	uint64_t counters[TCPS_CNT_COUNT];
 	struct tcps_wheel wheel;
 };
@@ -321,6 +376,7 @@ void tcps_conn_set_state(struct tcps_conn *c, enum tcps_state state);
 void tcps_conn_established(struct tcps_conn *c);
 void tcps_touched_squeeze(struct tcps *t);
 void tcps_conn_slot_free(struct tcps_conn *c);
+uint8_t tcps_listener_cc(const struct tcps *t, uint32_t ports_raw);
 void tcps_conn_mss(struct tcps_conn *c, uint16_t peer_mss);
 const char *tcps_state_name(unsigned state);
 
@@ -345,13 +401,65 @@ void tcps_time_wait_timer(struct tcps *t, struct tcps_timer *timer);
 /* options.c */
 bool tcps_options_parse_ts(struct tcps_seg *s);
 bool tcps_options_parse_syn(const struct tcps_seg *s, struct tcps_syn_opts *out);
-uint32_t tcps_options_syn(const struct tcps *t, uint8_t *to, bool wscale, bool ts, uint32_t ts_val, uint32_t ts_ecr);
+struct tcps_syn_ask {
+	bool wscale, ts, sack;
+	uint32_t ts_val, ts_ecr;
+};
+uint32_t tcps_options_syn(const struct tcps *t, uint8_t *to, const struct tcps_syn_ask *ask);
+#define TCPS_SACK_BLOCKS_MAX 4u
+/* The SACK blocks of a segment, in its order; returns how many. Spec: RFC 2018 3. */
+unsigned tcps_options_parse_sack(const struct tcps_seg *s, struct tcps_range out[TCPS_SACK_BLOCKS_MAX]);
+
+/* sack.c: what we tell of bytes out of order */
+void tcps_sack_arrived(struct tcps_conn *c, uint32_t seq);                           /* out of order, kept */
+void tcps_sack_duplicate(struct tcps_conn *c, uint32_t start_seq, uint32_t end_seq); /* RFC 2883: had arrived before */
+/* Octets of the option in the next segment, NOPs included; 0: nothing to tell. */
+uint32_t tcps_sack_option_len(const struct tcps_conn *c);
+void tcps_sack_option(struct tcps_conn *c, uint8_t *to, uint32_t len);
+
+/* sent.c: the scoreboard */
+struct tcps_delivered {
+	uint32_t bytes;        /* newly acknowledged or SACKed */
+	uint32_t sacked_bytes; /* of those, SACKed */
+	uint32_t rtt_us;       /* of the oldest segment newly acknowledged that was sent only once */
+	bool has_rtt, dsack;
+};
+void tcps_sent_push_slow(struct tcps_conn *c, uint32_t seq, uint32_t end_seq, uint32_t flags);
+void tcps_sent_acked(struct tcps_conn *c, uint32_t ack, struct tcps_delivered *d);
+void tcps_sent_sacked(struct tcps_conn *c, const struct tcps_range *block, struct tcps_delivered *d);
+void tcps_sent_drop(struct tcps_conn *c); /* forgets all: the connection ends, or goes back to snd_una */
+void tcps_sent_mark_lost(struct tcps_conn *c, struct tcps_sent *r, uint32_t why);
+/* The first `bytes` of what is outstanding are lost. For peers without SACK: RFC 6582. */
+void tcps_sent_head_lost(struct tcps_conn *c, uint32_t bytes);
+void tcps_sent_all_lost(struct tcps_conn *c); /* RFC 6298 5.4, RFC 2018 8 */
+/* A piece of at most `len` at the front of `r`: the record is cut there. False: no record for the rest is free. */
+bool tcps_sent_cut(struct tcps_conn *c, struct tcps_sent *r, uint32_t len);
+void tcps_sent_again(struct tcps_conn *c, struct tcps_sent *r); /* it went out again */
+struct tcps_sent *tcps_sent_first_lost(struct tcps_conn *c);
+
+/* rack.c: RFC 8985 */
+void tcps_rack_delivered(struct tcps_conn *c, const struct tcps_sent *r, uint32_t end_seq);
+/* Marks what must be lost by now, and arms the reordering timer for what may be. */
+void tcps_rack_detect(struct tcps_conn *c);
+void tcps_rack_dsack(struct tcps_conn *c);
+void tcps_rack_recovered(struct tcps_conn *c);
+bool tcps_tlp_wanted(const struct tcps_conn *c);
+uint64_t tcps_tlp_delay_ns(const struct tcps_conn *c);
+void tcps_tlp_due(struct tcps_conn *c);
+void tcps_tlp_acked(struct tcps_conn *c, uint32_t ack, bool plain_duplicate, const struct tcps_delivered *d);
+
+/* congestion.c */
+void tcps_cc_acked(struct tcps_conn *c, uint32_t acked, uint32_t pipe_before);
+void tcps_cc_lost(struct tcps_conn *c); /* sets ssthresh_bytes, once an event */
+void tcps_cc_recovery(struct tcps_conn *c);
+void tcps_cc_prr(struct tcps_conn *c, uint32_t delivered_bytes);
 
 /* tcp_segment.c, tcp_ack.c */
 void tcps_segment(struct tcps_conn *c, struct tcps_seg *s);
-void tcps_acked(struct tcps_conn *c, uint32_t ack, uint32_t ts_ecr); /* ts_ecr 0: none */
-void tcps_measure(struct tcps_conn *c, uint32_t ack, uint32_t ts_ecr);
-void tcps_dup_ack(struct tcps_conn *c);
+void tcps_acked(struct tcps_conn *c, uint32_t ack); /* on the fast path: no scoreboard, no recovery */
+/* The general path, the ACK being acceptable. `plain_duplicate`: as RFC 5681 2 has it. */
+void tcps_acked_general(struct tcps_conn *c, const struct tcps_seg *s, bool plain_duplicate);
+void tcps_measure_syn(struct tcps_conn *c, uint32_t ts_ecr);
 void tcps_window_changed(struct tcps_conn *c, uint32_t wnd);
 bool tcps_ack_allowed(struct tcps_conn *c); /* rate limit of RFC 5961 section 7 */
 
@@ -359,6 +467,9 @@ bool tcps_ack_allowed(struct tcps_conn *c); /* rate limit of RFC 5961 section 7 
 enum tcps_emit { EMIT_SENT, EMIT_NO_FRAME, EMIT_NO_NEIGHBOUR };
 void tcps_output(struct tcps_conn *c);
 enum tcps_emit tcps_emit(struct tcps_conn *c, uint32_t seq, struct tcps_cursor *cur, uint32_t len, uint8_t flags);
+/* A segment of new data; a segment's worth of `r`, which is cut there. Both keep the books. */
+enum tcps_emit tcps_send_new(struct tcps_conn *c, uint32_t len);
+enum tcps_emit tcps_send_again(struct tcps_conn *c, struct tcps_sent *r);
 void tcps_window_open(struct tcps_conn *c); /* owes a window update when one is worth sending */
 
 /* reply.c: segments that belong to no connection block */
@@ -541,8 +652,51 @@ static inline void tcps_conn_rearm(struct tcps_conn *c, uint64_t deadline_ns)
 
 static inline void tcps_arm_rexmt(struct tcps_conn *c, uint64_t delay_ns)
 {
+	c->flags &= ~(CF_T_TLP | CF_T_REO);
 	c->rexmt_deadline_ns = c->t->now_ns + delay_ns;
 	tcps_conn_rearm(c, c->rexmt_deadline_ns);
+}
+
+static inline void tcps_disarm_rexmt(struct tcps_conn *c)
+{
+	c->flags &= ~(CF_T_TLP | CF_T_REO);
+	c->rexmt_deadline_ns = TCPS_NEVER;
+}
+
+static inline uint32_t tcps_now_us(const struct tcps *t)
+{
+	return (uint32_t)(t->now_ns / 1000);
+}
+
+/* Bytes in the network as far as is known: RFC 6675's pipe. */
+static inline uint32_t tcps_pipe(const struct tcps_conn *c)
+{
+	uint32_t out = c->snd_nxt - c->snd_una;
+	if (__builtin_expect((c->flags & CF_SCORE) == 0, 1))
+		return out;
+	uint32_t gone = c->cold->sacked_bytes + c->cold->lost_bytes;
+	/* A peer without SACK says with each duplicate ACK that some segment has left the network. */
+	if ((c->flags & CF_SACK) == 0)
+		gone += (uint32_t)c->dup_acks * c->mss;
+	return out > gone ? out - gone : 0;
+}
+
+/* [seq, end_seq) went out behind all else. Segments of one flush share a record. */
+static inline void tcps_sent_push(struct tcps_conn *c, uint32_t seq, uint32_t end_seq)
+{
+	struct tcps_cold *cold = c->cold;
+	uint32_t flags = seq_lt(seq, c->snd_max) ? SENT_AGAIN : 0, now_us = tcps_now_us(c->t);
+	if (__builtin_expect(cold->sent_first_idx == TCPS_NIL, 1)) {
+		struct tcps_sent *own = &c->t->sents[c->own_idx];
+		*own = (struct tcps_sent){.next_idx = TCPS_NIL, .seq = seq, .end_seq = end_seq, .time_us = now_us, .flags = flags};
+		cold->sent_first_idx = cold->sent_last_idx = c->own_idx;
+		return;
+	}
+	struct tcps_sent *last = &c->t->sents[cold->sent_last_idx];
+	if (last->time_us == now_us && last->flags == flags)
+		last->end_seq = end_seq;
+	else
+		tcps_sent_push_slow(c, seq, end_seq, flags);
 }
 
 static inline void tcps_send_emptied(struct tcps_conn *c)

@@ -58,26 +58,54 @@ bool tcps_options_parse_syn(const struct tcps_seg *s, struct tcps_syn_opts *out)
 			out->has_ts = true;
 			out->ts_val = get_be32(body);
 			out->ts_ecr = get_be32(body + 4);
+		} else if (kind == (int)TCP_OPT_SACK_OK && body_len == 0) {
+			out->has_sack = true;
 		}
 	}
 	return kind == 0;
 }
 
-/* The layout of a Linux SYN-ACK (mss, nop, nop, timestamps, nop, wscale), which most tools expect. Returns the length. */
-uint32_t tcps_options_syn(const struct tcps *t, uint8_t *to, bool wscale, bool ts, uint32_t ts_val, uint32_t ts_ecr)
+unsigned tcps_options_parse_sack(const struct tcps_seg *s, struct tcps_range out[TCPS_SACK_BLOCKS_MAX])
+{
+	const uint8_t *p = s->opts, *end = p + s->opts_len, *body = NULL;
+	uint32_t body_len = 0;
+	int kind;
+	while ((kind = next_option(&p, end, &body, &body_len)) > 0) {
+		if (kind != (int)TCP_OPT_SACK || body_len % 8 != 0 || body_len > TCPS_SACK_BLOCKS_MAX * 8)
+			continue;
+		for (uint32_t i = 0; i < body_len / 8; i++)
+			out[i] = (struct tcps_range){get_be32(body + 8 * i), get_be32(body + 8 * i + 4)};
+		return body_len / 8;
+	}
+	return 0;
+}
+
+/* The layout of a Linux SYN-ACK (mss, sackOK, timestamps, nop, wscale; without one of them NOPs), which most tools expect. Returns
+ * the length. */
+uint32_t tcps_options_syn(const struct tcps *t, uint8_t *to, const struct tcps_syn_ask *ask)
 {
 	uint32_t n = 0;
 	to[n++] = TCP_OPT_MSS;
 	to[n++] = 4;
 	put_be16(to + n, (uint16_t)t->mss_local);
 	n += 2;
-	if (ts) {
-		put_be32(to + n, TCP_OPT_TS_WORD);
-		put_be32(to + n + 4, ts_val);
-		put_be32(to + n + 8, ts_ecr);
-		n += TCP_OPT_TS_LEN;
+	if (ask->ts || ask->sack) {
+		to[n] = ask->ts && ask->sack ? TCP_OPT_SACK_OK : TCP_OPT_NOP;
+		to[n + 1] = ask->ts && ask->sack ? 2 : TCP_OPT_NOP;
+		n += 2;
 	}
-	if (wscale) {
+	if (ask->ts) {
+		to[n] = TCP_OPT_TIMESTAMPS;
+		to[n + 1] = 10;
+		put_be32(to + n + 2, ask->ts_val);
+		put_be32(to + n + 6, ask->ts_ecr);
+		n += 10;
+	} else if (ask->sack) {
+		to[n] = TCP_OPT_SACK_OK;
+		to[n + 1] = 2;
+		n += 2;
+	}
+	if (ask->wscale) {
 		to[n++] = TCP_OPT_NOP;
 		to[n++] = TCP_OPT_WSCALE;
 		to[n++] = 3;

@@ -144,11 +144,27 @@ static void range_add(struct tcps_cold *cold, uint32_t start, uint32_t end)
 	cold->ooo_count = (uint8_t)(cold->ooo_count + 1 - (last - first));
 }
 
+/* RFC 2883 4: what of a segment out of order had arrived before. */
+static void tell_duplicate(struct tcps_conn *c, uint32_t start, uint32_t end)
+{
+	for (unsigned i = 0; i < c->cold->ooo_count; i++) {
+		const struct tcps_range *r = &c->cold->ooo[i];
+		uint32_t from = seq_gt(start, r->start_seq) ? start : r->start_seq;
+		uint32_t to = seq_lt(end, r->end_seq) ? end : r->end_seq;
+		if (seq_lt(from, to)) {
+			TCPS_COUNT(c->t, duplicates);
+			tcps_sack_duplicate(c, from, to);
+			return;
+		}
+	}
+}
+
 static void queue_out_of_order(struct tcps_conn *c, uint32_t seq, const uint8_t *data, uint32_t len)
 {
 	struct tcps *t = c->t;
 	c->flags |= CF_ACK_NOW; /* RFC 5681 4.2: a duplicate ACK at once */
 	tcps_touch(c);
+	tell_duplicate(c, seq, seq + len);
 	uint32_t stored = range_fits(c->cold, seq, seq + len) ? store(c, seq, data, len, true) : 0;
 	if (stored == 0) {
 		TCPS_COUNT(t, ooo_dropped);
@@ -157,6 +173,7 @@ static void queue_out_of_order(struct tcps_conn *c, uint32_t seq, const uint8_t 
 		return;
 	}
 	range_add(c->cold, seq, seq + stored);
+	tcps_sack_arrived(c, seq);
 	c->flags |= CF_OOO;
 	TCPS_COUNT(t, out_of_order);
 }

@@ -34,6 +34,12 @@ static uint32_t slice_count(const struct tcps_config *cfg)
 	return cfg->blocks_max * 4;
 }
 
+/* Each connection has one; a block of small messages, each flushed alone, takes several more. */
+static uint32_t sent_count(const struct tcps_config *cfg)
+{
+	return cfg->conns_max + cfg->blocks_max * 2;
+}
+
 /* Twice as many as connections, so that squeezing out the dead is rare. */
 static uint32_t touched_places(const struct tcps_config *cfg)
 {
@@ -58,6 +64,7 @@ static size_t lay_out(struct tcps *t, const struct tcps_config *cfg, uint8_t *ba
 	t->neighs = carve(&v, cfg->neighbours_max, sizeof(struct tcps_neigh));
 	t->neigh_buckets = carve(&v, bucket_count(cfg->neighbours_max), sizeof(uint32_t));
 	t->slices = carve(&v, slice_count(cfg), sizeof(struct tcps_slice));
+	t->sents = carve(&v, sent_count(cfg), sizeof(struct tcps_sent));
 	t->blocks = carve(&v, cfg->blocks_max, sizeof(struct tcps_block));
 	return (v.used + 63) & ~(size_t)63;
 }
@@ -68,7 +75,7 @@ static bool config_valid(const struct tcps_config *cfg)
 		     cfg->time_wait_max > 0 && cfg->time_wait_max < 1u << 28 && cfg->neighbours_max > 0 &&
 		     cfg->neighbours_max < TCPS_NO_NEIGHBOUR && cfg->blocks_max > 0 && cfg->blocks_max < 1u << 30;
 	bool times = cfg->rto_min_ns > 0 && cfg->rto_min_ns <= cfg->rto_max_ns && cfg->rto_max_ns / 1000 < UINT32_MAX &&
-		     cfg->msl_ns > 0 && cfg->retransmits_max > 0 && cfg->retransmits_max < UINT8_MAX;
+		     cfg->msl_ns > 0 && cfg->retransmits_max > 0 && cfg->retransmits_max < UINT8_MAX && cfg->cc <= TCPS_CC_NEWRENO;
 	bool sizes = cfg->mtu >= 576 && cfg->recv_window_bytes >= 2048 && cfg->recv_window_bytes < 1u << 30 &&
 		     cfg->ipv4_prefix_len <= 32 && (cfg->mac[0] & 1) == 0;
 	return pools && times && sizes;
@@ -94,6 +101,13 @@ static void pools_init(struct tcps *t)
 	t->slice_free_idx = TCPS_NIL;
 	for (uint32_t i = t->slices_max; i-- > cfg->blocks_max;)
 		tcps_slice_free(t, i);
+	t->sents_max = sent_count(cfg);
+	t->sent_free_idx = TCPS_NIL;
+	for (uint32_t i = t->sents_max; i-- > cfg->conns_max;) {
+		t->sents[i].next_idx = t->sent_free_idx;
+		t->sent_free_idx = i;
+		t->sent_free_count++;
+	}
 	t->neigh_free_idx = TCPS_NIL;
 	for (uint32_t i = cfg->neighbours_max; i-- > 0;) {
 		t->neighs[i].hash_next_idx = t->neigh_free_idx;
@@ -254,6 +268,14 @@ void tcps_info(const struct tcps_conn *c, struct tcps_conn_info *out)
 					       (c->flags & CF_PAUSED) != 0 ? tcps_recv_window_paused(c) : c->rcv_adv - c->rcv_nxt,
 				       .unsent_bytes = c->snd_buf_bytes - unacked,
 				       .unacked_bytes = unacked,
+				       .sacked_bytes = cold->sacked_bytes,
+				       .lost_bytes = cold->lost_bytes,
+				       .min_rtt_us = cold->rack.min_rtt_us,
+				       .congestion = cold->cc == TCPS_CC_CUBIC ? "cubic" : "newreno",
+				       .sack = (c->flags & CF_SACK) != 0,
+				       .timestamps = (c->flags & CF_TS) != 0,
+				       .recovery = (c->flags & (CF_RECOVERY | CF_RTO)) != 0,
+				       .reordering = cold->rack.reordered,
 				       .retransmits = cold->retransmits};
 	if (c->state >= TCPS_ESTABLISHED) {
 		/* Both SYNs and FINs take a sequence number; our FIN counts once it was sent. */

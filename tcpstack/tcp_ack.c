@@ -1,23 +1,24 @@
 /*
- * tcp_ack.c - what an acknowledgement does: round-trip time, congestion window, loss recovery, our FIN.
+ * tcp_ack.c - what an acknowledgement does: round-trip time, what is delivered and lost, recovery, our FIN.
  *
- * Owns: snd_una, snd_wnd, cwnd_bytes and the recovery state of a connection.
+ * Owns: snd_una, snd_wnd and the course of a recovery; the scoreboard is sent.c's, the window congestion.c's.
  * Core: the worker that owns the stack.
- * Spec: RFC 6298, RFC 5681, RFC 6582 (NewReno), RFC 7323 4.
+ * Spec: RFC 6298, RFC 5681, RFC 6582 (peers without SACK), RFC 6675, RFC 8985, RFC 7323 4.
  */
 #include "tcpstack/internal.h"
 
 #define RTT_GRANULARITY_US  1000u
 #define RTT_MAX_US          60000000u /* so that its multiples fit in 32 bits */
-#define CWND_MAX_BYTES      (1u << 29)
+#define MIN_RTT_AGE_MS      10000u
 #define ACKS_PER_SECOND_MAX 10u
+#define DUP_ACKS_MAX        200u /* a peer without SACK: more say nothing more, and the count has 8 bits */
 
 /* RFC 6298 2.2 and 2.3. A round trip too short to measure still counts as one microsecond. */
-static inline void rtt_sample(struct tcps_conn *c, uint64_t rtt_us)
+static inline void rtt_sample(struct tcps_conn *c, uint32_t rtt_us)
 {
 	const struct tcps *t = c->t;
 	struct tcps_cold *cold = c->cold;
-	uint32_t r = rtt_us == 0 ? 1 : rtt_us > RTT_MAX_US ? RTT_MAX_US : (uint32_t)rtt_us;
+	uint32_t r = rtt_us == 0 ? 1 : rtt_us > RTT_MAX_US ? RTT_MAX_US : rtt_us;
 	if (__builtin_expect(cold->srtt_us == 0, 0)) {
 		cold->srtt_us = r;
 		cold->rttvar_us = r / 2;
@@ -27,85 +28,32 @@ static inline void rtt_sample(struct tcps_conn *c, uint64_t rtt_us)
 		cold->srtt_us = (7 * cold->srtt_us + r) / 8;
 		cold->srtt_us += cold->srtt_us == 0;
 	}
+	/* RFC 8985 6.1 wants a minimum of recent times, so that a path that grew longer is learnt. */
+	if (r <= cold->rack.min_rtt_us || cold->rack.min_rtt_us == 0 ||
+	    __builtin_expect(c->last_rx_ms - cold->rack.min_rtt_at_ms > MIN_RTT_AGE_MS, 0)) {
+		cold->rack.min_rtt_us = r;
+		cold->rack.min_rtt_at_ms = c->last_rx_ms;
+	}
 	uint32_t var = 4 * cold->rttvar_us;
 	uint32_t rto = cold->srtt_us + (var > RTT_GRANULARITY_US ? var : RTT_GRANULARITY_US);
 	rto = rto < t->rto_min_us ? t->rto_min_us : rto;
 	c->rto_us = rto > t->rto_max_us ? t->rto_max_us : rto;
 }
 
-/* Karn: a timed segment was sent once only. Where it was resent, the echoed timestamp says which copy arrived. */
-static inline void measure(struct tcps_conn *c, uint32_t ack, uint32_t ts_ecr)
+/* Karn: a segment that was sent again is not timed, but the echoed timestamp tells which copy arrived (RFC 7323 4). */
+static void measure_echo(struct tcps_conn *c, uint32_t ts_ecr)
 {
-	struct tcps *t = c->t;
-	if (c->flags & CF_TIMING) {
-		if (!seq_gt(ack, c->rtt_seq))
-			return;
-		c->flags &= ~CF_TIMING;
-		rtt_sample(c, (t->now_ns - c->cold->rtt_start_ns) / 1000);
-	} else if ((c->flags & CF_TS) != 0 && ts_ecr != 0) {
-		uint32_t age_ms = tcps_ts_now(t, c->ts_offset) - ts_ecr;
-		if (age_ms < RTT_MAX_US / 1000)
-			rtt_sample(c, (uint64_t)age_ms * 1000);
-	}
+	uint32_t age_ms = tcps_ts_now(c->t, c->ts_offset) - ts_ecr;
+	if ((c->flags & CF_TS) != 0 && ts_ecr != 0 && age_ms < RTT_MAX_US / 1000)
+		rtt_sample(c, age_ms * 1000);
 }
 
-void tcps_measure(struct tcps_conn *c, uint32_t ack, uint32_t ts_ecr)
+void tcps_measure_syn(struct tcps_conn *c, uint32_t ts_ecr)
 {
-	measure(c, ack, ts_ecr);
-}
-
-/* RFC 5681 3.1, only while the window is what limits us: one that is not used proves nothing. */
-static inline void grow(struct tcps_conn *c, uint32_t acked, uint32_t flight)
-{
-	uint32_t mss = c->mss;
-	if (flight + 2 * mss < c->cwnd_bytes || c->cwnd_bytes >= CWND_MAX_BYTES)
-		return;
-	if (c->cwnd_bytes < c->cold->ssthresh_bytes) {
-		c->cwnd_bytes += acked < mss ? acked : mss;
-		return;
-	}
-	uint32_t step = mss * mss / c->cwnd_bytes;
-	c->cwnd_bytes += step == 0 ? 1 : step;
-}
-
-/* RFC 6582 3.2 (3): an ACK of new data during fast recovery. */
-static void recovery_acked(struct tcps_conn *c, uint32_t ack, uint32_t acked)
-{
-	struct tcps_cold *cold = c->cold;
-	if (seq_ge(ack, cold->recover_seq)) {
-		uint32_t flight = c->snd_max - ack;
-		uint32_t wnd = (flight > c->mss ? flight : c->mss) + c->mss;
-		c->cwnd_bytes = wnd < cold->ssthresh_bytes ? wnd : cold->ssthresh_bytes;
-		c->flags &= ~(CF_RECOVERY | CF_REXMT_HEAD);
-		c->dup_acks = 0;
-		return;
-	}
-	c->flags |= CF_REXMT_HEAD;
-	c->cwnd_bytes = c->cwnd_bytes > acked ? c->cwnd_bytes - acked : 0;
-	if (acked >= c->mss)
-		c->cwnd_bytes += c->mss;
-	if (c->cwnd_bytes < c->mss)
-		c->cwnd_bytes = c->mss;
-}
-
-void tcps_dup_ack(struct tcps_conn *c)
-{
-	struct tcps_cold *cold = c->cold;
-	TCPS_COUNT(c->t, dup_acks_in);
-	if (c->dup_acks < UINT8_MAX)
-		c->dup_acks++;
-	if (c->flags & CF_RECOVERY) {
-		if (c->cwnd_bytes < CWND_MAX_BYTES)
-			c->cwnd_bytes += c->mss;
-	} else if (c->dup_acks == 3 && seq_gt(c->snd_una - 1, cold->recover_seq)) {
-		uint32_t flight = c->snd_max - c->snd_una;
-		cold->ssthresh_bytes = flight / 2 > 2u * c->mss ? flight / 2 : 2u * c->mss;
-		cold->recover_seq = c->snd_max;
-		c->cwnd_bytes = cold->ssthresh_bytes + 3u * c->mss;
-		c->flags |= CF_RECOVERY | CF_REXMT_HEAD;
-		tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
-	}
-	tcps_touch(c);
+	if (c->cold->retransmits == 0)
+		rtt_sample(c, tcps_now_us(c->t) - c->cold->rack.time_us);
+	else
+		measure_echo(c, ts_ecr);
 }
 
 static void fin_acked(struct tcps_conn *c)
@@ -133,14 +81,12 @@ static __attribute__((noinline)) void low_water(struct tcps_conn *c)
 		c->t->ops.on_writable(c->user);
 }
 
-/* What an ACK does in a state that is not the ordinary one: recovery, probing, closing, a queue above its mark. */
-static __attribute__((noinline)) void acked_slow(struct tcps_conn *c, uint32_t ack, uint32_t acked, bool fin)
+/* What an ACK of new bytes does in a state that is not the ordinary one: probing, closing, a queue above its mark. */
+static __attribute__((noinline)) void acked_unusual(struct tcps_conn *c, bool fin)
 {
-	if (c->flags & CF_RECOVERY)
-		recovery_acked(c, ack, acked);
 	if ((c->flags & CF_PERSIST) != 0 && tcps_left(c) <= 0 && (fin || !tcps_fin_owed(c))) {
 		c->flags &= ~CF_PERSIST;
-		c->rexmt_deadline_ns = TCPS_NEVER;
+		tcps_disarm_rexmt(c);
 	}
 	if (fin)
 		fin_acked(c);
@@ -148,15 +94,10 @@ static __attribute__((noinline)) void acked_slow(struct tcps_conn *c, uint32_t a
 		low_water(c);
 }
 
-#define ACKED_SLOW (CF_RECOVERY | CF_PERSIST | CF_OVER_HIGH)
-
-/* `ack` is beyond snd_una and not beyond snd_max. The connection may be dead afterwards. */
-void tcps_acked(struct tcps_conn *c, uint32_t ack, uint32_t ts_ecr)
+/* Takes `bytes` off the queue. False: release() has aborted the connection. */
+static inline bool drop_acked(struct tcps_conn *c, uint32_t bytes)
 {
 	struct tcps *t = c->t;
-	uint32_t acked = ack - c->snd_una, flight = c->snd_max - c->snd_una;
-	uint32_t bytes = acked < c->snd_buf_bytes ? acked : c->snd_buf_bytes;
-	measure(c, ack, ts_ecr);
 	uint32_t head = c->head_idx;
 	if (__builtin_expect(bytes == c->snd_buf_bytes && head == c->tail_idx && head < t->cfg.blocks_max, 1)) {
 		/* All of it, and all in one block: the life of most ticks. */
@@ -164,31 +105,196 @@ void tcps_acked(struct tcps_conn *c, uint32_t ack, uint32_t ts_ecr)
 		tcps_send_emptied(c);
 		c->cold->snd_blocks = 0;
 		tcps_block_free(t, head);
-	} else if (bytes != 0) {
-		tcps_send_acked(c, bytes);
-		if (__builtin_expect((c->flags & CF_DEAD) != 0, 0))
-			return; /* release() aborted it */
+		return true;
 	}
+	if (bytes != 0)
+		tcps_send_acked(c, bytes);
+	return (c->flags & CF_DEAD) == 0;
+}
+
+/* Moves snd_una; RFC 6298 5.2 and 5.3: only new bytes do this, or an ACK that moves nothing kept the timer from firing. */
+static inline void advance_una(struct tcps_conn *c, uint32_t ack)
+{
 	c->snd_una = ack;
 	if (seq_lt(c->snd_nxt, ack)) {
 		c->snd_nxt = ack;
 		tcps_send_rewind(c);
 	}
 	c->cold->rexmt_count = 0;
-	if ((c->flags & CF_RECOVERY) == 0) {
-		c->dup_acks = 0;
-		grow(c, acked, flight);
+	if ((c->flags & CF_PERSIST) != 0)
+		return;
+	if (ack == c->snd_max)
+		tcps_disarm_rexmt(c);
+	else
+		tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
+}
+
+void tcps_acked(struct tcps_conn *c, uint32_t ack)
+{
+	struct tcps *t = c->t;
+	struct tcps_cold *cold = c->cold;
+	uint32_t acked = ack - c->snd_una, pipe = c->snd_nxt - c->snd_una;
+	uint32_t bytes = acked < c->snd_buf_bytes ? acked : c->snd_buf_bytes;
+	uint32_t first = cold->sent_first_idx;
+	if (__builtin_expect(first == c->own_idx && first == cold->sent_last_idx && t->sents[first].end_seq == ack &&
+				     t->sents[first].flags == 0,
+			     1)) {
+		/* One flush, sent once, all of it arrived: RACK has nothing left to compare with. */
+		rtt_sample(c, tcps_now_us(t) - t->sents[first].time_us);
+		cold->sent_first_idx = cold->sent_last_idx = TCPS_NIL;
+		cold->rack.valid = false;
+	} else {
+		struct tcps_delivered d = {0};
+		cold->rack.fack_seq = c->snd_una;
+		tcps_sent_acked(c, ack, &d);
+		if (d.has_rtt)
+			rtt_sample(c, d.rtt_us);
+		cold->rack.valid &= cold->sent_first_idx != TCPS_NIL;
 	}
-	/* RFC 6298 5.2 and 5.3. Only new data does this: an ACK that moves nothing must not keep the timer from firing. */
-	if ((c->flags & CF_PERSIST) == 0) {
-		if (ack == c->snd_max)
-			c->rexmt_deadline_ns = TCPS_NEVER;
+	if (!drop_acked(c, bytes))
+		return;
+	advance_una(c, ack);
+	tcps_cc_acked(c, acked, pipe);
+	if (ack != c->snd_max && tcps_tlp_wanted(c)) {
+		tcps_arm_rexmt(c, tcps_tlp_delay_ns(c));
+		c->flags |= CF_T_TLP;
+	}
+	if (__builtin_expect((c->flags & (CF_PERSIST | CF_OVER_HIGH)) != 0 || acked > bytes, 0))
+		acked_unusual(c, acked > bytes);
+	if (tcps_left(c) > 0 || (c->flags & CF_FIN_QUEUED) != 0)
+		tcps_touch(c);
+}
+
+/* RFC 2883 4: the first block tells of a duplicate when it lies below the ACK, or within the second block. */
+static bool is_dsack(const struct tcps_range *b, unsigned n, uint32_t ack)
+{
+	if (n == 0)
+		return false;
+	if (seq_le(b[0].end_seq, ack))
+		return true;
+	return n > 1 && seq_ge(b[0].start_seq, b[1].start_seq) && seq_le(b[0].end_seq, b[1].end_seq);
+}
+
+static void take_sacks(struct tcps_conn *c, const struct tcps_seg *s, struct tcps_delivered *d)
+{
+	struct tcps_range b[TCPS_SACK_BLOCKS_MAX];
+	unsigned n = tcps_options_parse_sack(s, b), i = 0;
+	TCPS_COUNT_ADD(c->t, sacks_in, n != 0);
+	if (is_dsack(b, n, s->ack)) {
+		d->dsack = true;
+		tcps_rack_dsack(c);
+		i = 1;
+	}
+	for (; i < n; i++) {
+		if (seq_ge(b[i].start_seq, c->snd_una) && seq_gt(b[i].end_seq, b[i].start_seq) && seq_le(b[i].end_seq, c->snd_max))
+			tcps_sent_sacked(c, &b[i], d);
 		else
-			tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
+			TCPS_COUNT(c->t, sacks_bad);
 	}
-	if (__builtin_expect((c->flags & ACKED_SLOW) != 0 || acked > bytes, 0))
-		acked_slow(c, ack, acked, acked > bytes);
-	if (tcps_left(c) > 0 || (c->flags & (CF_FIN_QUEUED | CF_REXMT_HEAD)) != 0)
+}
+
+/* A peer without SACK: three duplicates tell of one loss, an ACK of a part of the flight of the next (RFC 6582 3.2). */
+static uint32_t newreno(struct tcps_conn *c, uint32_t acked, bool plain_duplicate)
+{
+	uint32_t mss = c->mss;
+	if (plain_duplicate) {
+		if (c->dup_acks < DUP_ACKS_MAX)
+			c->dup_acks++;
+		c->flags |= CF_SCORE;
+		if (c->dup_acks == 3 && (c->flags & (CF_RECOVERY | CF_RTO)) == 0 && seq_gt(c->snd_una - 1, c->cold->recover_seq)) {
+			tcps_sent_head_lost(c, mss);
+			tcps_cc_recovery(c);
+		}
+		return mss;
+	}
+	if (acked == 0)
+		return 0;
+	/* Duplicates that were counted as delivered before are part of what is acknowledged now. */
+	uint32_t counted = (uint32_t)c->dup_acks * mss, fresh = acked > counted ? acked - counted : 0;
+	uint32_t segments = (acked + mss - 1) / mss - 1; /* but one of them is the hole's */
+	c->dup_acks = (c->flags & CF_RECOVERY) != 0 && segments < c->dup_acks ? (uint8_t)(c->dup_acks - segments) : 0;
+	if ((c->flags & CF_RECOVERY) != 0 && seq_lt(c->snd_una, c->cold->recover_seq))
+		tcps_sent_head_lost(c, mss);
+	return fresh;
+}
+
+static void recovery_over(struct tcps_conn *c)
+{
+	if ((c->flags & (CF_RECOVERY | CF_RTO)) == 0 || seq_lt(c->snd_una, c->cold->recover_seq))
+		return;
+	if (c->flags & CF_RECOVERY)
+		c->cwnd_bytes = c->cold->ssthresh_bytes;
+	c->flags &= ~(CF_RECOVERY | CF_RTO);
+	c->dup_acks = 0;
+	tcps_rack_recovered(c);
+}
+
+static void rearm(struct tcps_conn *c, bool advanced)
+{
+	if ((c->flags & (CF_PERSIST | CF_T_REO)) != 0 || c->snd_una == c->snd_max)
+		return;
+	if (tcps_tlp_wanted(c)) {
+		if (advanced || (c->flags & CF_T_TLP) != 0) {
+			tcps_arm_rexmt(c, tcps_tlp_delay_ns(c));
+			c->flags |= CF_T_TLP;
+		}
+	} else if ((c->flags & CF_T_TLP) != 0 || c->rexmt_deadline_ns == TCPS_NEVER) {
+		tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
+	}
+}
+
+void tcps_acked_general(struct tcps_conn *c, const struct tcps_seg *s, bool plain_duplicate)
+{
+	struct tcps *t = c->t;
+	struct tcps_cold *cold = c->cold;
+	uint32_t acked = s->ack - c->snd_una, pipe = tcps_pipe(c);
+	uint32_t bytes = acked < c->snd_buf_bytes ? acked : c->snd_buf_bytes;
+	struct tcps_delivered d = {0};
+	TCPS_COUNT_ADD(t, dup_acks_in, plain_duplicate);
+	if (cold->sacked_bytes == 0)
+		cold->rack.fack_seq = c->snd_una;
+	if (acked != 0) {
+		tcps_sent_acked(c, s->ack, &d);
+		if (d.has_rtt)
+			rtt_sample(c, d.rtt_us);
+		else if (s->has_ts)
+			measure_echo(c, s->ts_ecr);
+		if (!drop_acked(c, bytes))
+			return;
+		advance_una(c, s->ack);
+	}
+	if ((c->flags & CF_SACK) != 0) {
+		if (acked != 0)
+			c->dup_acks = 0;
+		take_sacks(c, s, &d);
+		if (acked == 0 && d.sacked_bytes != 0 && c->dup_acks < DUP_ACKS_MAX)
+			c->dup_acks++;
+		if (c->flags & CF_TLP_OUT)
+			tcps_tlp_acked(c, s->ack, plain_duplicate && s->opts_len <= TCP_OPT_TS_LEN, &d);
+		if (c->flags & CF_T_REO)
+			tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
+		tcps_rack_detect(c);
+	} else {
+		d.bytes = newreno(c, acked, plain_duplicate);
+	}
+	cold->rack.valid &= cold->sent_first_idx != TCPS_NIL;
+	bool was_in_recovery = (c->flags & CF_RECOVERY) != 0;
+	recovery_over(c);
+	if (c->flags & CF_RECOVERY) {
+		tcps_cc_prr(c, d.bytes);
+		/* RFC 6582 3.2 (3): a partial ACK resends the next hole at once, whatever the reduction says. */
+		uint32_t least = tcps_pipe(c) + c->mss;
+		if ((c->flags & CF_SACK) == 0 && acked != 0 && c->cwnd_bytes < least)
+			c->cwnd_bytes = least;
+	} else if (acked != 0 && !was_in_recovery) {
+		tcps_cc_acked(c, acked, pipe);
+	}
+	if ((c->flags & CF_SACK) == 0 && c->dup_acks == 0 && cold->lost_bytes == 0)
+		c->flags &= ~CF_SCORE;
+	rearm(c, acked != 0);
+	if (acked != 0)
+		acked_unusual(c, acked > bytes);
+	if ((c->flags & CF_DEAD) == 0 && (tcps_left(c) > 0 || (c->flags & (CF_FIN_QUEUED | CF_LOST)) != 0))
 		tcps_touch(c);
 }
 
@@ -199,7 +305,7 @@ void tcps_window_changed(struct tcps_conn *c, uint32_t wnd)
 	c->snd_wnd = wnd;
 	if (wnd > c->cold->snd_wnd_max)
 		c->cold->snd_wnd_max = wnd;
-	if (c->state >= TCPS_ESTABLISHED && (tcps_left(c) > 0 || tcps_fin_owed(c)))
+	if (c->state >= TCPS_ESTABLISHED && (tcps_left(c) > 0 || tcps_fin_owed(c) || (c->flags & CF_LOST) != 0))
 		tcps_touch(c);
 }
 

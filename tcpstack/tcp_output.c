@@ -3,7 +3,7 @@
  *
  * Owns: snd_nxt, snd_max and the send cursor; arming of the retransmission, persist and delayed-ACK deadlines.
  * Core: the worker that owns the stack.
- * Spec: RFC 9293 3.8, RFC 5681, RFC 6298 5, RFC 7323 3, RFC 3042.
+ * Spec: RFC 9293 3.8, RFC 5681, RFC 6298 5, RFC 7323 3, RFC 6675 5.
  *
  * Nothing is held back to fill a segment: there is no Nagle algorithm here, coalescing comes from flushing once a burst.
  */
@@ -22,9 +22,12 @@ static __attribute__((noinline)) uint32_t syn_options(const struct tcps_conn *c,
 {
 	const struct tcps *t = c->t;
 	bool ack = (flags & TCP_ACK) != 0;
-	bool ts = !ack || (c->flags & CF_TS) != 0;
-	return tcps_options_syn(t, to, !ack || c->snd_wscale != 0 || c->rcv_wscale != 0, ts, tcps_ts_now(t, c->ts_offset),
-				ack ? c->ts_recent : 0);
+	const struct tcps_syn_ask ask = {.wscale = !ack || c->snd_wscale != 0 || c->rcv_wscale != 0,
+					 .ts = !ack || (c->flags & CF_TS) != 0,
+					 .sack = ack ? (c->flags & CF_SACK) != 0 : !t->cfg.no_sack,
+					 .ts_val = tcps_ts_now(t, c->ts_offset),
+					 .ts_ecr = ack ? c->ts_recent : 0};
+	return tcps_options_syn(t, to, &ask);
 }
 
 /* With offload the port continues from the sum of the pseudo header, which is not complemented. */
@@ -65,16 +68,22 @@ static inline uint64_t copy_payload(const struct tcps *t, struct tcps_cursor *cu
 	return tcps_copy_sum(to, from, len);
 }
 
-static inline void put_timestamps(const struct tcps_conn *c, uint8_t *to)
+static inline void put_options(struct tcps_conn *c, uint8_t *to, uint32_t len)
 {
-	put_be32(to, TCP_OPT_TS_WORD);
-	put_be32(to + 4, tcps_ts_now(c->t, c->ts_offset));
-	put_be32(to + 8, c->ts_recent);
+	if (__builtin_expect((c->flags & CF_TS) != 0, 1)) {
+		put_be32(to, TCP_OPT_TS_WORD);
+		put_be32(to + 4, tcps_ts_now(c->t, c->ts_offset));
+		put_be32(to + 8, c->ts_recent);
+		to += TCP_OPT_TS_LEN;
+		len -= TCP_OPT_TS_LEN;
+	}
+	if (__builtin_expect(len != 0, 0))
+		tcps_sack_option(c, to, len);
 }
 
 /*
  * Builds and sends one segment: `len` bytes from `cur` on, which moves past them. No state but that of ACKs changes.
- * `opts` are those of a SYN; other segments have the timestamps, if they were agreed on.
+ * `opts` are those of a SYN; other segments have the timestamps, if they were agreed on, and what there is to tell by SACK.
  */
 static inline __attribute__((always_inline)) enum tcps_emit emit(struct tcps_conn *c, uint32_t seq, struct tcps_cursor *cur,
 								 uint32_t len, uint8_t flags, const uint8_t *opts,
@@ -107,7 +116,7 @@ static inline __attribute__((always_inline)) enum tcps_emit emit(struct tcps_con
 	if (opts != NULL)
 		memcpy(tcp + TCP_HLEN, opts, opts_len);
 	else if (opts_len != 0)
-		put_timestamps(c, tcp + TCP_HLEN);
+		put_options(c, tcp + TCP_HLEN, opts_len);
 	uint64_t payload_sum = len != 0 ? copy_payload(t, cur, tcp + header_len, len) : 0;
 	put_raw16(tcp + 16, tcp_cksum(c, tcp, header_len, len, payload_sum));
 
@@ -127,9 +136,14 @@ static inline __attribute__((always_inline)) enum tcps_emit emit(struct tcps_con
 	return EMIT_SENT;
 }
 
-static inline uint32_t timestamps_len(const struct tcps_conn *c)
+static inline uint32_t sack_len(const struct tcps_conn *c)
 {
-	return (c->flags & CF_TS) != 0 ? TCP_OPT_TS_LEN : 0;
+	return __builtin_expect((c->flags & (CF_OOO | CF_DSACK)) != 0, 0) ? tcps_sack_option_len(c) : 0;
+}
+
+static inline uint32_t options_len(const struct tcps_conn *c)
+{
+	return ((c->flags & CF_TS) != 0 ? TCP_OPT_TS_LEN : 0) + sack_len(c);
 }
 
 __attribute__((noinline)) enum tcps_emit tcps_emit(struct tcps_conn *c, uint32_t seq, struct tcps_cursor *cur, uint32_t len,
@@ -139,7 +153,7 @@ __attribute__((noinline)) enum tcps_emit tcps_emit(struct tcps_conn *c, uint32_t
 	TCPS_COUNT_ADD(c->t, resets_out, (flags & TCP_RST) != 0);
 	if (flags & TCP_SYN)
 		return emit(c, seq, NULL, 0, flags, opts, syn_options(c, opts, flags));
-	return emit(c, seq, cur, len, flags, NULL, timestamps_len(c));
+	return emit(c, seq, cur, len, flags, NULL, options_len(c));
 }
 
 /* A segment could not go out: no frame, then the next flush tries again; no neighbour, then its answer or the timer does. */
@@ -166,37 +180,77 @@ static __attribute__((noinline)) void output_syn(struct tcps_conn *c)
 	}
 	c->snd_nxt = c->snd_max = cold->iss + 1;
 	if (first) {
-		c->flags |= CF_TIMING;
-		c->rtt_seq = cold->iss;
-		cold->rtt_start_ns = t->now_ns;
+		cold->rack.time_us = tcps_now_us(t); /* for tcps_measure_syn() */
 	} else {
-		c->flags &= ~CF_TIMING;
 		TCPS_COUNT(t, retransmits_syn);
 		cold->retransmits++;
 	}
 }
 
-/* Fast retransmit and partial ACKs: the segment at snd_una goes out again, snd_nxt stays. */
-static __attribute__((noinline)) enum tcps_emit resend_head(struct tcps_conn *c)
+/* Where byte `off` behind snd_una lies. */
+static struct tcps_cursor cursor_at(const struct tcps_conn *c, uint32_t off)
 {
-	struct tcps_cold *cold = c->cold;
-	uint32_t outstanding = c->snd_max - c->snd_una;
-	bool fin_sent = outstanding > c->snd_buf_bytes;
-	uint32_t len = c->snd_buf_bytes < c->mss ? c->snd_buf_bytes : c->mss;
-	if (len > outstanding)
-		len = outstanding;
-	bool fin = fin_sent && len == c->snd_buf_bytes;
-	if (len == 0 && !fin) {
-		c->flags &= ~CF_REXMT_HEAD;
-		return EMIT_SENT;
+	const struct tcps *t = c->t;
+	struct tcps_cursor cur = {c->head_idx, off};
+	while (cur.idx != TCPS_NIL && cur.off >= t->slices[cur.idx].len_bytes) {
+		cur.off -= t->slices[cur.idx].len_bytes;
+		cur.idx = t->slices[cur.idx].next_idx;
 	}
-	struct tcps_cursor cur = {c->head_idx, 0};
-	enum tcps_emit sent = tcps_emit(c, c->snd_una, &cur, len, (uint8_t)(TCP_ACK | (fin ? TCP_FIN : 0)));
-	if (sent != EMIT_SENT)
-		return sent;
-	c->flags &= ~(CF_REXMT_HEAD | CF_TIMING); /* Karn: this round trip would be ambiguous */
-	cold->retransmits++;
-	TCPS_COUNT(c->t, retransmits_fast);
+	return cur;
+}
+
+static void count_again(struct tcps_conn *c, const struct tcps_sent *r)
+{
+	struct tcps *t = c->t;
+	c->cold->retransmits++;
+	if (r->flags & SENT_RTO)
+		TCPS_COUNT(t, retransmits_rto);
+	else if ((r->flags & SENT_LOST) != 0 && (c->flags & CF_SACK) != 0)
+		TCPS_COUNT(t, retransmits_rack);
+	else if (r->flags & SENT_LOST)
+		TCPS_COUNT(t, retransmits_fast);
+}
+
+/* All of `r`, in as many segments as it takes: more than one only where no record was left to cut it. */
+enum tcps_emit tcps_send_again(struct tcps_conn *c, struct tcps_sent *r)
+{
+	uint32_t mss = c->mss - sack_len(c), end_of_data = c->snd_una + c->snd_buf_bytes;
+	tcps_sent_cut(c, r, mss);
+	count_again(c, r);
+	for (uint32_t seq = r->seq; seq != r->end_seq;) {
+		mss = c->mss - sack_len(c);
+		uint32_t len = r->end_seq - seq < mss ? r->end_seq - seq : mss;
+		bool fin = seq_gt(seq + len, end_of_data);
+		struct tcps_cursor cur = cursor_at(c, seq - c->snd_una);
+		uint8_t flags = (uint8_t)(TCP_ACK | (fin ? TCP_FIN : 0u) | (seq + len == end_of_data ? TCP_PSH : 0u));
+		enum tcps_emit sent = emit(c, seq, &cur, len - fin, flags, NULL, options_len(c));
+		if (sent != EMIT_SENT)
+			return sent;
+		seq += len;
+	}
+	if (c->flags & CF_RECOVERY)
+		c->cold->prr_out_bytes += r->end_seq - r->seq;
+	tcps_sent_again(c, r);
+	return EMIT_SENT;
+}
+
+/* What is lost goes out first, as far as the congestion window allows; with an empty network one segment always does. */
+static __attribute__((noinline)) enum tcps_emit resend_lost(struct tcps_conn *c, bool *sent_any)
+{
+	struct tcps_sent *r;
+	while ((c->flags & CF_LOST) != 0 && (r = tcps_sent_first_lost(c)) != NULL) {
+		uint32_t off = r->seq - c->snd_una, len = r->end_seq - r->seq, pipe = tcps_pipe(c);
+		uint32_t mss = c->mss - sack_len(c);
+		len = len < mss ? len : mss;
+		if (off >= c->snd_wnd || (pipe != 0 && pipe + len > c->cwnd_bytes))
+			break;
+		if (len > c->snd_wnd - off && !tcps_sent_cut(c, r, c->snd_wnd - off))
+			break;
+		enum tcps_emit sent = tcps_send_again(c, r);
+		if (sent != EMIT_SENT)
+			return sent;
+		*sent_any = true;
+	}
 	if (c->rexmt_deadline_ns == TCPS_NEVER)
 		tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
 	return EMIT_SENT;
@@ -207,21 +261,20 @@ static inline void sent_segment(struct tcps_conn *c, uint32_t len, bool fin)
 {
 	struct tcps *t = c->t;
 	uint32_t seq = c->snd_nxt;
-	if (seq_lt(seq, c->snd_max)) {
+	if (__builtin_expect(seq_lt(seq, c->snd_max), 0)) {
+		/* Behind a window that was shut: the peer may have thrown this away. */
 		c->cold->retransmits++;
-		TCPS_COUNT(t, retransmits_rto);
+		TCPS_COUNT(t, retransmits_window);
 	}
+	tcps_sent_push(c, seq, seq + len + fin);
 	c->snd_nxt += len + fin;
 	if (seq_gt(c->snd_nxt, c->snd_max)) {
 		if (__builtin_expect(c->snd_nxt < c->snd_max, 0))
 			c->cold->snd_wraps++;
-		if ((c->flags & CF_TIMING) == 0 && seq == c->snd_max) {
-			c->flags |= CF_TIMING;
-			c->rtt_seq = seq;
-			c->cold->rtt_start_ns = t->now_ns;
-		}
 		c->snd_max = c->snd_nxt;
 	}
+	if (__builtin_expect((c->flags & CF_RECOVERY) != 0, 0))
+		c->cold->prr_out_bytes += len + fin;
 	if (c->rexmt_deadline_ns == TCPS_NEVER || (c->flags & CF_PERSIST) != 0) {
 		if (c->flags & CF_PERSIST)
 			c->cold->rexmt_count = 0; /* probes counted in it, too */
@@ -230,21 +283,36 @@ static inline void sent_segment(struct tcps_conn *c, uint32_t len, bool fin)
 	}
 }
 
+enum tcps_emit tcps_send_new(struct tcps_conn *c, uint32_t len)
+{
+	struct tcps_cursor cur = {c->cur_idx, c->cur_off};
+	uint32_t most = c->mss - sack_len(c);
+	len = len < most ? len : most;
+	uint8_t flags = (uint8_t)(TCP_ACK | ((int32_t)len == tcps_left(c) ? TCP_PSH : 0u));
+	enum tcps_emit sent = emit(c, c->snd_nxt, &cur, len, flags, NULL, options_len(c));
+	if (sent != EMIT_SENT)
+		return sent;
+	c->cur_idx = cur.idx;
+	c->cur_off = cur.off;
+	sent_segment(c, len, false);
+	return EMIT_SENT;
+}
+
 /* How many bytes may go out now in one segment; 0 with *wait: none. RFC 9293 3.8.6.2.1 without Nagle. */
 static inline uint32_t segment_len(const struct tcps_conn *c, uint32_t left, bool *wait)
 {
-	uint32_t flight = c->snd_nxt - c->snd_una;
-	uint32_t cwnd = c->cwnd_bytes;
-	if ((c->flags & CF_RECOVERY) == 0)
-		cwnd += (c->dup_acks < 2u ? c->dup_acks : 2u) * c->mss; /* RFC 3042 */
-	uint32_t wnd = cwnd < c->snd_wnd ? cwnd : c->snd_wnd;
-	uint32_t room = wnd > flight ? wnd - flight : 0;
-	uint32_t len = left < c->mss ? left : c->mss;
+	uint32_t flight = c->snd_nxt - c->snd_una, pipe = tcps_pipe(c);
+	uint32_t by_peer = c->snd_wnd > flight ? c->snd_wnd - flight : 0;
+	uint32_t room = c->cwnd_bytes > pipe ? c->cwnd_bytes - pipe : 0;
+	bool peer_limits = by_peer <= room;
+	if (peer_limits)
+		room = by_peer;
+	uint32_t mss = c->mss - sack_len(c), len = left < mss ? left : mss;
 	*wait = false;
 	if (__builtin_expect(len <= room, 1))
 		return len;
 	/* Not even this segment fits: half of the largest window ever seen is worth sending, less is silly. */
-	*wait = room == 0 || wnd != c->snd_wnd || room < c->cold->snd_wnd_max / 2;
+	*wait = room == 0 || !peer_limits || room < c->cold->snd_wnd_max / 2;
 	return *wait ? 0 : room;
 }
 
@@ -255,8 +323,10 @@ static inline void restart_after_idle(struct tcps_conn *c)
 	if (c->cwnd_bytes <= initial || c->snd_max != c->snd_una)
 		return;
 	uint32_t idle_ms = tcps_coarse_ms(c->t->now_ns) - c->last_rx_ms;
-	if ((uint64_t)idle_ms * 1000 > c->rto_us)
+	if ((uint64_t)idle_ms * 1000 > c->rto_us) {
 		c->cwnd_bytes = initial;
+		c->cold->cubic.in_epoch = false;
+	}
 }
 
 static inline enum tcps_emit send_stream(struct tcps_conn *c, bool *sent_any)
@@ -279,7 +349,7 @@ static inline enum tcps_emit send_stream(struct tcps_conn *c, bool *sent_any)
 		if (c->dup_acks > 0 && c->snd_nxt == c->snd_max && (c->flags & CF_RECOVERY) == 0)
 			TCPS_COUNT(c->t, limited_transmits);
 		struct tcps_cursor cur = {c->cur_idx, c->cur_off};
-		enum tcps_emit sent = emit(c, c->snd_nxt, &cur, len, flags, NULL, timestamps_len(c));
+		enum tcps_emit sent = emit(c, c->snd_nxt, &cur, len, flags, NULL, options_len(c));
 		if (sent != EMIT_SENT)
 			return sent;
 		*sent_any = true;
@@ -328,14 +398,20 @@ void tcps_output(struct tcps_conn *c)
 	tcps_send_sync(c);
 	bool sent_any = false;
 	enum tcps_emit sent = EMIT_SENT;
-	if (c->flags & CF_REXMT_HEAD)
-		sent = resend_head(c);
+	if (c->flags & CF_LOST)
+		sent = resend_lost(c, &sent_any);
 	if (sent == EMIT_SENT && (c->snd_buf_bytes != 0 || tcps_fin_owed(c)))
 		sent = send_stream(c, &sent_any);
 	if (sent != EMIT_SENT)
 		put_off(c, sent);
 	else if (!sent_any)
 		output_ack(c);
+	else if (__builtin_expect((c->cold->sent_first_idx != c->cold->sent_last_idx || c->snd_nxt - c->snd_una > c->mss) &&
+					  (c->flags & CF_T_REO) == 0 && tcps_tlp_wanted(c),
+				  0)) {
+		tcps_arm_rexmt(c, tcps_tlp_delay_ns(c));
+		c->flags |= CF_T_TLP;
+	}
 }
 
 /* tcps_resume() was called while on_data() ran. */

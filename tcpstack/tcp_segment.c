@@ -48,6 +48,8 @@ static void take_peer_options(struct tcps_conn *c, const struct tcps_seg *s, con
 		c->flags |= CF_TS;
 		c->ts_recent = o->ts_val;
 	}
+	if (o->has_sack && !t->cfg.no_sack)
+		c->flags |= CF_SACK;
 	tcps_conn_mss(c, o->mss);
 	if (c->cold->rexmt_count > 0)
 		c->cwnd_bytes = c->mss; /* RFC 5681 3.1: the SYN was lost */
@@ -89,7 +91,7 @@ static void in_syn_sent(struct tcps_conn *c, const struct tcps_seg *s)
 		tcps_touch(c);
 		return;
 	}
-	tcps_measure(c, s->ack, o.has_ts ? o.ts_ecr : 0);
+	tcps_measure_syn(c, o.has_ts ? o.ts_ecr : 0);
 	c->snd_una = c->snd_nxt = s->ack; /* a SYN about to be resent is not any more */
 	ack_now(c);
 	opened(c);
@@ -140,10 +142,13 @@ static void refuse(struct tcps_conn *c, const struct tcps_seg *s)
 		TCPS_COUNT(t, resets_ignored);
 		return;
 	}
-	if (seq_le(s->seq + seq_space(s), c->rcv_nxt))
+	if (seq_le(s->seq + seq_space(s), c->rcv_nxt)) {
 		TCPS_COUNT(t, duplicates);
-	else
+		if (s->len != 0 && c->rcv_nxt - s->seq <= c->t->cfg.recv_window_bytes)
+			tcps_sack_duplicate(c, s->seq, s->seq + s->len);
+	} else {
 		TCPS_COUNT(t, out_of_window);
+	}
 	if (s->flags & TCP_SYN)
 		challenge(c);
 	else if (s->len != 0 || (s->flags & TCP_FIN) != 0 || tcps_ack_allowed(c))
@@ -157,8 +162,10 @@ static void trim(struct tcps_conn *c, struct tcps_seg *s)
 		uint32_t cut = c->rcv_nxt - s->seq;
 		if (cut > s->len)
 			cut = s->len;
-		if (cut != 0)
+		if (cut != 0) {
+			tcps_sack_duplicate(c, s->seq, s->seq + cut);
 			ack_now(c);
+		}
 		s->data += cut;
 		s->len -= cut;
 		s->seq = c->rcv_nxt;
@@ -196,7 +203,7 @@ static bool in_syn_received(struct tcps_conn *c, const struct tcps_seg *s)
 		tcps_reset_reply(c->t, s);
 		return false;
 	}
-	tcps_measure(c, s->ack, s->ts_ecr);
+	tcps_measure_syn(c, s->has_ts ? s->ts_ecr : 0);
 	c->snd_una = c->snd_nxt = s->ack;
 	c->snd_wl1 = s->seq;
 	if ((s->flags & TCP_SYN) == 0)
@@ -232,10 +239,8 @@ static bool ack_field(struct tcps_conn *c, const struct tcps_seg *s, bool had_fi
 		if (wnd != c->snd_wnd)
 			tcps_window_changed(c, wnd);
 	}
-	if (acked != 0)
-		tcps_acked(c, s->ack, s->has_ts ? s->ts_ecr : 0);
-	else if (duplicate)
-		tcps_dup_ack(c);
+	if (acked != 0 || duplicate || ((c->flags & CF_SACK) != 0 && s->opts_len > TCP_OPT_TS_LEN && c->snd_max != c->snd_una))
+		tcps_acked_general(c, s, duplicate);
 	return (c->flags & CF_DEAD) == 0;
 }
 

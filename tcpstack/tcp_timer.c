@@ -70,12 +70,22 @@ static void give_up(struct tcps_conn *c)
 	tcps_conn_close(c, TCPS_CLOSED_TIMEOUT);
 }
 
+/* RFC 5482, locally: the owner's patience with a peer that acknowledges nothing. */
+static bool out_of_patience(const struct tcps_conn *c)
+{
+	const struct tcps *t = c->t;
+	uint64_t stuck_ns = (uint64_t)(tcps_coarse_ms(t->now_ns) - c->cold->stuck_since_ms) << 20;
+	return t->cfg.user_timeout_ns != 0 && stuck_ns >= t->cfg.user_timeout_ns;
+}
+
 /* RFC 9293 3.8.6.1: at least one octet of new data, or all that the window takes when it is only too small to like. */
 static void persist_due(struct tcps_conn *c)
 {
 	struct tcps *t = c->t;
 	struct tcps_cold *cold = c->cold;
-	if (cold->probes_unanswered >= t->cfg.retransmits_max) {
+	if (cold->rexmt_count == 0)
+		cold->stuck_since_ms = tcps_coarse_ms(t->now_ns);
+	if (cold->probes_unanswered >= t->cfg.retransmits_max || out_of_patience(c)) {
 		give_up(c);
 		return;
 	}
@@ -98,27 +108,35 @@ static void persist_due(struct tcps_conn *c)
 	TCPS_COUNT(t, zero_window_probes);
 	/* snd_nxt stays: should the byte be refused, it is the next to go; should it be taken, the ACK moves us on. */
 	uint32_t end = c->snd_nxt + len + fin;
-	c->flags &= ~CF_TIMING;
 	if (seq_gt(end, c->snd_max)) {
 		cold->snd_wraps += end < c->snd_max;
 		c->snd_max = end;
 	}
 }
 
-/* RFC 5681 3.1 and RFC 6582 3.2 (4): start again from the first byte that was not acknowledged. */
+/* The peer has shut its window over what is in flight: that is thrown away there, and goes out anew when the window opens. */
 static void back_to_una(struct tcps_conn *c)
 {
+	tcps_sent_drop(c);
+	c->snd_nxt = c->snd_una;
+	c->flags &= ~(CF_RECOVERY | CF_RTO | CF_TLP_OUT);
+	tcps_send_rewind(c);
+}
+
+/* RFC 5681 3.1, RFC 6298 5.4: all that is outstanding and not SACKed is lost, and slow start sends it again. */
+static void flight_lost(struct tcps_conn *c)
+{
 	struct tcps_cold *cold = c->cold;
-	uint32_t flight = c->snd_max - c->snd_una;
 	if (cold->rexmt_count == 1)
-		cold->ssthresh_bytes = flight / 2 > 2u * c->mss ? flight / 2 : 2u * c->mss;
+		tcps_cc_lost(c);
 	c->cwnd_bytes = c->mss;
 	c->dup_acks = 0;
 	cold->recover_seq = c->snd_max;
-	c->flags &= ~(CF_RECOVERY | CF_REXMT_HEAD | CF_TIMING);
-	c->snd_nxt = c->snd_una;
-	tcps_send_sync(c);
-	tcps_send_rewind(c);
+	c->flags = (c->flags & ~(CF_RECOVERY | CF_TLP_OUT)) | CF_RTO;
+	tcps_sent_all_lost(c);
+	/* A byte that probed a shut window lies behind snd_nxt, and goes out with the next. */
+	if (c->cold->sent_first_idx == TCPS_NIL)
+		back_to_una(c);
 }
 
 static void rexmt_due(struct tcps_conn *c)
@@ -134,7 +152,9 @@ static void rexmt_due(struct tcps_conn *c)
 		persist_due(c);
 		return;
 	}
-	if (cold->rexmt_count >= tries_max) {
+	if (cold->rexmt_count == 0)
+		cold->stuck_since_ms = tcps_coarse_ms(t->now_ns - (uint64_t)c->rto_us * 1000);
+	if (cold->rexmt_count >= tries_max || (!opening && out_of_patience(c))) {
 		give_up(c);
 		return;
 	}
@@ -145,9 +165,30 @@ static void rexmt_due(struct tcps_conn *c)
 		c->snd_nxt = cold->iss;
 		c->cwnd_bytes = c->mss;
 	} else {
-		back_to_una(c);
+		tcps_send_sync(c);
+		flight_lost(c);
+		if (c->snd_wnd == 0)
+			back_to_una(c);
 	}
 	tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
+	tcps_output(c);
+}
+
+/* The deadline of a loss that only time can tell of: RFC 8985 6.3 and 7.3. */
+static void loss_timer_due(struct tcps_conn *c)
+{
+	bool tail = (c->flags & CF_T_TLP) != 0;
+	c->flags &= ~(CF_T_TLP | CF_T_REO);
+	c->rexmt_deadline_ns = TCPS_NEVER;
+	if (tail) {
+		tcps_tlp_due(c);
+		return;
+	}
+	tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
+	tcps_rack_detect(c);
+	if (c->flags & CF_RECOVERY)
+		tcps_cc_prr(c, 0);
+	tcps_send_sync(c);
 	tcps_output(c);
 }
 
@@ -172,8 +213,12 @@ void tcps_conn_timer(struct tcps *t, struct tcps_timer *timer)
 		TCPS_COUNT(t, delayed_acks);
 		tcps_output(c);
 	}
-	if (c->rexmt_deadline_ns <= t->now_ns)
-		rexmt_due(c);
+	if (c->rexmt_deadline_ns <= t->now_ns) {
+		if (c->flags & (CF_T_TLP | CF_T_REO))
+			loss_timer_due(c);
+		else
+			rexmt_due(c);
+	}
 	if ((c->flags & CF_DEAD) == 0 && c->cold->keep_deadline_ns <= t->now_ns)
 		keepalive_due(c);
 	if ((c->flags & CF_DEAD) == 0)

@@ -26,6 +26,11 @@ struct tcps_endpoint {
 	uint16_t port; /* host order */
 };
 
+enum tcps_cc {
+	TCPS_CC_CUBIC,  /* RFC 9438 */
+	TCPS_CC_NEWRENO /* RFC 5681, 6582 */
+};
+
 struct tcps_config {
 	uint8_t mac[6];
 	uint8_t ipv4[4];
@@ -51,6 +56,10 @@ struct tcps_config {
 	uint64_t delayed_ack_ns;         /* 40 ms; stands aside when data goes the other way */
 	uint64_t keepalive_ns;           /* 0: off */
 	uint32_t retransmits_max;        /* then the connection is reported TCPS_CLOSED_TIMEOUT */
+
+	uint64_t user_timeout_ns; /* RFC 5482: unacknowledged for so long, or the window shut; 0: retransmits_max alone decides */
+	uint8_t cc;               /* enum tcps_cc, of tcps_listen() and tcps_connect() */
+	bool no_sack;             /* neither offer SACK nor accept it */
 
 	uint8_t secret[16]; /* siphash key for the connection table and RFC 6528 initial sequence numbers */
 };
@@ -112,6 +121,8 @@ struct tcps *tcps_init(void *mem, size_t mem_bytes, const struct tcps_config *cf
 
 /* Opens a passive listener. Errors: false when the port is taken or the table full. Spec: RFC 9293 3.10.1. */
 bool tcps_listen(struct tcps *t, uint16_t port);
+/* The same with a congestion control of its own for this listener's connections. */
+bool tcps_listen_cc(struct tcps *t, uint16_t port, enum tcps_cc cc);
 bool tcps_unlisten(struct tcps *t, uint16_t port);
 /* Active open; `user` is handed to the callbacks. Errors: NULL when no route, port or block is free. */
 struct tcps_conn *tcps_connect(struct tcps *t, const struct tcps_endpoint *peer, uint16_t local_port, void *user, uint64_t now_ns);
@@ -168,6 +179,9 @@ struct tcps_conn_info {
 	const char *state; /* RFC 9293 name */
 	uint32_t srtt_us, rttvar_us, rto_ms, cwnd_bytes, ssthresh_bytes, mss;
 	uint32_t snd_wnd_bytes, rcv_wnd_bytes, unsent_bytes, unacked_bytes;
+	uint32_t sacked_bytes, lost_bytes, min_rtt_us;
+	const char *congestion; /* "cubic", "newreno" */
+	bool sack, timestamps, recovery, reordering;
 	uint64_t retransmits, bytes_in, bytes_out;
 };
 void tcps_info(const struct tcps_conn *c, struct tcps_conn_info *out);

@@ -37,6 +37,8 @@
 #define TCP_OPT_NOP        1u
 #define TCP_OPT_MSS        2u
 #define TCP_OPT_WSCALE     3u
+#define TCP_OPT_SACK_OK    4u
+#define TCP_OPT_SACK       5u
 #define TCP_OPT_TIMESTAMPS 8u
 #define TCP_OPT_TS_LEN     12u         /* as sent: NOP NOP TS */
 #define TCP_OPT_TS_WORD    0x0101080au /* those first four bytes */

@@ -92,6 +92,8 @@ static void vary_config(struct world *w, struct tcps_config *cfg)
 	cfg->rto_min_ns = net_spread(n, 5 * MS, 500 * MS);
 	cfg->rto_max_ns = net_spread(n, 8000 * MS, 60000 * MS);
 	cfg->delayed_ack_ns = net_chance(n, 2000) ? 0 : net_spread(n, MS, 200 * MS);
+	cfg->cc = net_chance(n, 5000) ? TCPS_CC_CUBIC : TCPS_CC_NEWRENO;
+	cfg->no_sack = net_chance(n, 3000);
 	cfg->tx_ip_cksum_offload = net_chance(n, 3000);
 	cfg->tx_tcp_cksum_offload = net_chance(n, 3000);
 	for (unsigned i = 0; i < 16; i++)
