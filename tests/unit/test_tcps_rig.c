@@ -312,6 +312,15 @@ static void take_options(struct seen *s, const uint8_t *p, const uint8_t *end)
 			s->mss = (uint16_t)get16(p + 2);
 		if (p[0] == 3)
 			s->wscale = p[2];
+		if (p[0] == 4)
+			s->sack_ok = true;
+		if (p[0] == 5) {
+			s->sack_count = (p[1] - 2u) / 8;
+			for (unsigned i = 0; i < s->sack_count; i++) {
+				s->sack[i][0] = get32(p + 2 + 8 * i);
+				s->sack[i][1] = get32(p + 6 + 8 * i);
+			}
+		}
 		if (p[0] == 8) {
 			s->has_ts = true;
 			s->ts_val = get32(p + 2);
@@ -372,7 +381,7 @@ void rig_clear(void)
 	rig.out_count = rig.out_next = 0;
 }
 
-void rig_establish(bool ts, int wscale)
+static void establish(bool ts, int wscale, bool sack)
 {
 	uint8_t opts[24];
 	size_t n = 0;
@@ -380,6 +389,8 @@ void rig_establish(bool ts, int wscale)
 	n += 4;
 	if (ts) {
 		memcpy(opts + n, (uint8_t[]){1, 1, 8, 10, 0, 0, 0x27, 0x10, 0, 0, 0, 0}, 12);
+		if (sack)
+			memcpy(opts + n, (uint8_t[]){4, 2}, 2);
 		n += 12;
 		rig.ts_val = 10000;
 	}
@@ -394,6 +405,7 @@ void rig_establish(bool ts, int wscale)
 	assert_int_equal(s.ack, PEER_ISS + 1);
 	assert_int_equal(s.has_ts, ts);
 	assert_int_equal(s.wscale >= 0, wscale >= 0);
+	assert_int_equal(s.sack_ok, sack);
 	rig.own_iss = s.seq;
 	rig.peer_seq = PEER_ISS + 1;
 	rig.ts = ts;
@@ -403,6 +415,29 @@ void rig_establish(bool ts, int wscale)
 	assert_int_equal(rig.accepted, before + 1);
 	rig_flush();
 	rig_clear();
+}
+
+void rig_establish(bool ts, int wscale)
+{
+	establish(ts, wscale, false);
+}
+
+void rig_establish_sack(void)
+{
+	establish(true, 7, true);
+}
+
+void rig_sack(uint32_t ack, unsigned count, const uint32_t (*blocks)[2])
+{
+	uint8_t opts[40] = {1, 1, 8, 10};
+	put32(opts + 4, rig.ts_val);
+	put32(opts + 8, rig.ts_ecr);
+	memcpy(opts + 12, (uint8_t[]){1, 1, 5, (uint8_t)(2 + 8 * count)}, 4);
+	for (unsigned i = 0; i < count; i++) {
+		put32(opts + 16 + 8 * i, rig_own(blocks[i][0]));
+		put32(opts + 20 + 8 * i, rig_own(blocks[i][1]));
+	}
+	rig_segment(ACK, rig.peer_seq, rig_own(ack), NULL, 0, opts, 16 + 8 * (size_t)count);
 }
 
 uint32_t rig_own(uint32_t n)

@@ -47,6 +47,9 @@ struct seen {
 	int wscale;   /* -1: no option */
 	bool has_ts;
 	uint32_t ts_val, ts_ecr;
+	bool sack_ok;
+	unsigned sack_count;
+	uint32_t sack[4][2];
 	const uint8_t *payload; /* valid until rig_clear() */
 };
 
@@ -115,6 +118,10 @@ void rig_clear(void);
 
 /* Three-way handshake with the peer as client. `ts`: offer timestamps; `wscale` -1: do not offer. */
 void rig_establish(bool ts, int wscale);
+/* The same with timestamps, window scale 7 and SACK. */
+void rig_establish_sack(void);
+/* An ACK with SACK blocks, given as pairs of offsets in our stream. */
+void rig_sack(uint32_t ack, unsigned count, const uint32_t (*blocks)[2]);
 /* What the peer acknowledges for `n` bytes of our stream. */
 uint32_t rig_own(uint32_t n);
 uint64_t rig_count(enum tcps_counter counter);
