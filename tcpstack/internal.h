@@ -423,6 +423,7 @@ struct tcps_delivered {
 	uint32_t sacked_bytes; /* of those, SACKed */
 	uint32_t rtt_us;       /* of the oldest segment newly acknowledged that was sent only once */
 	bool has_rtt, dsack;
+	bool again; /* something that was sent again, or was taken for lost, is among it */
 };
 void tcps_sent_push_slow(struct tcps_conn *c, uint32_t seq, uint32_t end_seq, uint32_t flags);
 void tcps_sent_acked(struct tcps_conn *c, uint32_t ack, struct tcps_delivered *d);

@@ -106,6 +106,7 @@ static void delivered(struct tcps_conn *c, const struct tcps_sent *r, uint32_t e
 	d->bytes += n;
 	if (r->flags & SENT_LOST)
 		c->cold->lost_bytes -= n;
+	d->again |= (r->flags & (SENT_AGAIN | SENT_LOST)) != 0;
 	if ((r->flags & SENT_AGAIN) == 0 && !d->has_rtt) {
 		d->has_rtt = true;
 		d->rtt_us = tcps_now_us(c->t) - r->time_us;
@@ -132,6 +133,8 @@ void tcps_sent_acked(struct tcps_conn *c, uint32_t ack, struct tcps_delivered *d
 		}
 		pop(c);
 	}
+	/* What had arrived behind a hole waited for the hole: its time is not that of a round trip. */
+	d->has_rtt &= !d->again;
 	score_changed(c);
 }
 

@@ -342,6 +342,27 @@ static void a_time_out_sends_nothing_again_that_was_sacked(void **state)
 	assert_false(info.recovery);
 }
 
+/* RFC 6298 3: what arrived behind a hole is acknowledged when the hole is filled, which may be a minute later. */
+static void what_waited_for_a_hole_is_no_round_trip(void **state)
+{
+	(void)state;
+	struct tcps_conn_info before, after;
+	uint32_t una = warm_up(10, 20);
+	tcps_info(rig.conn, &before);
+	assert_true(tcps_send(rig.conn, pattern, 2 * MSS));
+	rig_flush();
+	rig_pass(MS);
+	assert_true(tcps_send(rig.conn, pattern, MSS));
+	rig_flush();
+	rig_pass(5 * SECOND);
+	assert_true(rig_count(TCPS_CNT_rto_expired) >= 3);
+	rig.ts_ecr = 0; /* no help from timestamps */
+	rig_sack(una + 3 * MSS, 0, NULL);
+	tcps_info(rig.conn, &after);
+	assert_int_equal(after.srtt_us, before.srtt_us);
+	rig_clear();
+}
+
 /* RFC 2018 8: a peer that takes back what it SACKed, which shows by the first byte SACKed and not acknowledged. */
 static void a_peer_that_reneges_gets_all_of_it_again(void **state)
 {
@@ -481,6 +502,7 @@ int main(void)
 		test(a_probe_is_new_data_where_the_peer_has_room),
 		test(a_loss_that_the_probe_repaired_reduces_the_window),
 		test(a_time_out_sends_nothing_again_that_was_sacked),
+		test(what_waited_for_a_hole_is_no_round_trip),
 		test(a_peer_that_reneges_gets_all_of_it_again),
 		test(blocks_that_cannot_be_are_ignored),
 		test(the_reduction_is_that_of_the_listeners_congestion_control),
