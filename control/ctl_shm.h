@@ -17,7 +17,7 @@
 #include "amqp/records.h"
 
 #define CTL_SHM_MAGIC   0x5449434b57495245ull /* "TICKWIRE" */
-#define CTL_SHM_VERSION 1u
+#define CTL_SHM_VERSION 2u
 #define CTL_WORKERS_MAX 16u
 #define CTL_LINE_BYTES  64u
 #define CTL_RECORD_MAX  (160u * 1024u) /* largest encoded record */
@@ -106,7 +106,9 @@ struct ctl_row_conn {
 	uint16_t peer_port, port;
 	uint32_t channels, frame_max, channel_max, timeout_s;
 	uint32_t srtt_us, rttvar_us, rto_ms, cwnd_bytes, ssthresh_bytes, mss, snd_wnd_bytes, rcv_wnd_bytes, unsent_bytes,
-		unacked_bytes;
+		unacked_bytes, sacked_bytes, lost_bytes, min_rtt_us;
+	char congestion[12];
+	uint8_t sack, timestamps, recovery, reordering;
 	uint64_t recv_oct, recv_cnt, send_oct, send_cnt, connected_at_s, retransmits;
 };
 struct ctl_row_channel {

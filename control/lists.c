@@ -329,6 +329,14 @@ static void conn_tcp(json_t *row, const struct ctl_row_conn *r)
 	set_u64(row, "snd_queue_bytes", r->unsent_bytes);
 	set_u64(row, "unacked_bytes", r->unacked_bytes);
 	set_u64(row, "retrans", r->retransmits);
+	set_u64(row, "sacked_bytes", r->sacked_bytes);
+	set_u64(row, "lost_bytes", r->lost_bytes);
+	set_u64(row, "min_rtt_us", r->min_rtt_us);
+	json_object_set_new(row, "congestion", ctl_json_text(r->congestion, sizeof r->congestion));
+	json_object_set_new(row, "sack", json_boolean(r->sack != 0));
+	json_object_set_new(row, "timestamps", json_boolean(r->timestamps != 0));
+	json_object_set_new(row, "recovery", json_boolean(r->recovery != 0));
+	json_object_set_new(row, "reordering", json_boolean(r->reordering != 0));
 	json_object_set_new(row, "zero_window", json_boolean(r->snd_wnd_bytes == 0));
 }
 

@@ -49,7 +49,8 @@ static const struct list_command lists[] = {
 	 "channel_max "
 	 "client_properties recv_oct recv_cnt send_oct send_cnt send_pend connected_at lcore rx_queue tcp_state srtt_us rttvar_us "
 	 "rto_ms cwnd "
-	 "ssthresh mss snd_wnd rcv_wnd snd_queue_bytes unacked_bytes retrans zero_window",
+	 "ssthresh mss snd_wnd rcv_wnd snd_queue_bytes unacked_bytes sacked_bytes lost_bytes retrans min_rtt_us congestion sack "
+	 "timestamps recovery reordering zero_window",
 	 false},
 	{"list_channels", "list_channels", "Listing channels", "pid user consumer_count messages_unacknowledged",
 	 "pid connection name number user vhost transactional confirm consumer_count messages_unacknowledged messages_unconfirmed "
@@ -60,7 +61,9 @@ static const struct list_command lists[] = {
 	{"list_vhosts", "list_vhosts", "Listing vhosts", "name", "name configured", false},
 	{"list_users", "list_users", "Listing users", "user tags", "user tags vhosts", false},
 	{"tcp", "list_connections", "TCP of every connection",
-	 "name tcp_state srtt_us rttvar_us rto_ms cwnd snd_wnd rcv_wnd snd_queue_bytes unacked_bytes retrans", NULL, false},
+	 "name tcp_state srtt_us rttvar_us rto_ms cwnd ssthresh congestion sack snd_wnd rcv_wnd snd_queue_bytes unacked_bytes "
+	 "lost_bytes retrans",
+	 NULL, false},
 	{"matcher", "matcher", "Databases of exchanges in vhost",
 	 "name type patterns overlay generation database_patterns bytes compile_ms state trouble",
 	 "name vhost type patterns overlay generation database_patterns bytes compile_ms state trouble", true},

@@ -44,6 +44,14 @@ static void put_tcp(struct ctl_row_conn *row, const struct tcps_conn *conn)
 	row->rcv_wnd_bytes = t.rcv_wnd_bytes;
 	row->unsent_bytes = t.unsent_bytes;
 	row->unacked_bytes = t.unacked_bytes;
+	row->sacked_bytes = t.sacked_bytes;
+	row->lost_bytes = t.lost_bytes;
+	row->min_rtt_us = t.min_rtt_us;
+	put_text(row->congestion, sizeof row->congestion, t.congestion);
+	row->sack = t.sack;
+	row->timestamps = t.timestamps;
+	row->recovery = t.recovery;
+	row->reordering = t.reordering;
 	row->retransmits = t.retransmits;
 }
 
