@@ -159,7 +159,8 @@ static bool admit(struct tcps *t, struct tcps_mini *m, struct tcps_seg *s, struc
 bool tcps_half_open_input(struct tcps *t, struct tcps_mini *m, struct tcps_seg *s, struct tcps_conn **done)
 {
 	uint32_t rcv_nxt = m->rcv_seq + 1;
-	bool in_window = s->seq - rcv_nxt < first_window(t);
+	/* Right at the edge counts, too, as for a connection: a peer that has filled our window says so there. */
+	bool in_window = s->seq - rcv_nxt <= first_window(t);
 	*done = NULL;
 	if (s->flags & TCP_RST) {
 		if (s->seq == rcv_nxt) {

@@ -42,16 +42,18 @@ static void keepalive_due(struct tcps_conn *c)
 		cold->keep_deadline_ns = t->now_ns + limit_ns - idle_ns;
 		return;
 	}
+	cold->keep_deadline_ns = t->now_ns + interval_ns;
+	/* RFC 9293 3.8.4: what is outstanding asks the same question by itself, and has a patience of its own. */
+	if (c->snd_max != c->snd_una)
+		return;
 	if (cold->keepalives_unanswered >= KEEPALIVE_UNANSWERED_MAX) {
 		tcps_emit(c, c->snd_max, NULL, 0, TCP_RST | TCP_ACK);
 		tcps_conn_close(c, TCPS_CLOSED_TIMEOUT);
 		return;
 	}
-	cold->keep_deadline_ns = t->now_ns + interval_ns;
 	cold->keepalives_unanswered++;
 	cold->keep_probe_ms = tcps_coarse_ms(t->now_ns);
-	/* Outstanding data asks the same question by itself. */
-	if (c->snd_max == c->snd_una && tcps_emit(c, c->snd_una - 1, NULL, 0, TCP_ACK) == EMIT_SENT)
+	if (tcps_emit(c, c->snd_una - 1, NULL, 0, TCP_ACK) == EMIT_SENT)
 		TCPS_COUNT(t, keepalives);
 }
 

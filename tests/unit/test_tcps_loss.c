@@ -487,6 +487,28 @@ static void the_user_time_out_ends_what_makes_no_progress(void **state)
 	}
 }
 
+static void short_keepalive(struct tcps_config *cfg)
+{
+	cfg->keepalive_ns = SECOND;
+	cfg->retransmits_max = 8;
+}
+
+/* RFC 9293 3.8.4: keepalive is for the silence of an idle connection; outstanding data has its own time-outs. */
+static void keepalive_does_not_end_a_connection_that_retransmits(void **state)
+{
+	(void)state;
+	restart(short_keepalive);
+	rig_establish_sack();
+	assert_true(tcps_send(rig.conn, pattern, 1000));
+	rig_flush();
+	rig_pass(40 * SECOND);
+	assert_int_equal(rig.closed, 0);
+	rig_pass(400 * SECOND);
+	assert_int_equal(rig.closed, 1);
+	assert_int_equal(rig_count(TCPS_CNT_rto_expired), 8);
+	rig_clear();
+}
+
 int main(void)
 {
 #define test(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
@@ -508,6 +530,7 @@ int main(void)
 		test(the_reduction_is_that_of_the_listeners_congestion_control),
 		test(recovery_sends_in_proportion_to_what_arrives),
 		test(the_user_time_out_ends_what_makes_no_progress),
+		test(keepalive_does_not_end_a_connection_that_retransmits),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests_name("tcps_loss", tests, NULL, NULL);

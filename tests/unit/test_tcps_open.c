@@ -251,6 +251,19 @@ static void data_completes_the_handshake_when_the_final_ack_was_lost(void **stat
 	assert_memory_equal(rig.got, "hello", 5);
 }
 
+/* RFC 9293 3.10.7.4: the final ACK and a whole window of data were lost; what the peer says next stands at the right edge. */
+static void an_ack_at_the_right_edge_of_the_window_completes_the_handshake(void **state)
+{
+	(void)state;
+	syn(NULL, 0);
+	struct seen s = rig_expect();
+	rig_segment(ACK, PEER_ISS + 1 + 65535, s.seq + 1, NULL, 0, NULL, 0);
+	assert_int_equal(rig.accepted, 1);
+	assert_int_equal(rig_count(TCPS_CNT_challenge_acks), 0);
+	rig_flush();
+	rig_clear();
+}
+
 static void a_fin_may_come_with_the_final_ack(void **state)
 {
 	(void)state;
@@ -552,6 +565,7 @@ int main(void)
 		test(a_lost_syn_ack_is_sent_again_and_then_forgotten),
 		test(a_repeated_syn_gets_the_same_answer),
 		test(data_completes_the_handshake_when_the_final_ack_was_lost),
+		test(an_ack_at_the_right_edge_of_the_window_completes_the_handshake),
 		test(a_fin_may_come_with_the_final_ack),
 		test(a_handshake_ack_of_something_else_is_reset),
 		test(only_an_exact_reset_ends_a_half_open_connection),
