@@ -280,13 +280,56 @@ static bool check_promises(struct world *w, unsigned side)
 	return true;
 }
 
+/* The other end of a connection; NULL: it is gone, or another life of the same ports. */
+static const struct tcps_conn *other_end(const struct world *w, unsigned side, const struct tcps_conn *c)
+{
+	const struct tcps *t = w->hosts[!side].t;
+	for (uint32_t i = 0; i < t->cfg.conns_max; i++) {
+		const struct tcps_conn *o = &t->conns[i];
+		bool live = o->t != NULL && o->state >= TCPS_ESTABLISHED && (o->flags & CF_DEAD) == 0;
+		if (live && o->ports_raw == (c->ports_raw << 16 | c->ports_raw >> 16) && o->cold->irs == c->cold->iss &&
+		    o->cold->iss == c->cold->irs)
+			return o;
+	}
+	return NULL;
+}
+
+static bool has_received(const struct tcps_conn *o, uint32_t start, uint32_t end)
+{
+	if (seq_le(end, o->rcv_nxt))
+		return true;
+	start = seq_lt(start, o->rcv_nxt) ? o->rcv_nxt : start;
+	for (unsigned i = 0; i < o->cold->ooo_count; i++) {
+		if (seq_ge(start, o->cold->ooo[i].start_seq) && seq_le(end, o->cold->ooo[i].end_seq))
+			return true;
+	}
+	return false;
+}
+
+/* Whatever a sender believes SACKed lies at the receiver, for that never throws away what it told of. */
+static bool check_sacked(struct world *w, unsigned side)
+{
+	const struct tcps *t = w->hosts[side].t;
+	for (uint32_t i = 0; i < t->cfg.conns_max; i++) {
+		const struct tcps_conn *c = &t->conns[i], *o;
+		if (c->t == NULL || c->state < TCPS_ESTABLISHED || (c->flags & CF_DEAD) != 0 || c->cold->sacked_bytes == 0)
+			continue;
+		o = other_end(w, side, c);
+		for (uint32_t s = c->cold->sent_first_idx; o != NULL && s != TCPS_NIL; s = t->sents[s].next_idx) {
+			if ((t->sents[s].flags & SENT_SACKED) != 0 && !has_received(o, t->sents[s].seq, t->sents[s].end_seq))
+				return fail(w, "bytes count as delivered that the other end does not have", side);
+		}
+	}
+	return true;
+}
+
 static bool check(struct world *w)
 {
 	for (unsigned side = 0; side < 2; side++) {
 		const char *why = tcps_check(w->hosts[side].t);
 		if (why != NULL)
 			return fail(w, why, side);
-		if (!check_promises(w, side))
+		if (!check_promises(w, side) || !check_sacked(w, side))
 			return false;
 	}
 	for (unsigned i = 0; i < w->pair_count; i++) {
