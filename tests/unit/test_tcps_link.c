@@ -61,7 +61,7 @@ static void a_malformed_arp_packet_is_counted_and_ignored(void **state)
 }
 
 /* RFC 5227 2.4. */
-static void somebody_else_with_our_address_is_counted_and_not_learnt(void **state)
+static void somebody_else_with_our_address_is_told_so_once_in_ten_seconds(void **state)
 {
 	(void)state;
 	uint8_t f[42] = {0};
@@ -70,7 +70,15 @@ static void somebody_else_with_our_address_is_counted_and_not_learnt(void **stat
 	memcpy(f + 38, (uint8_t[]){198, 18, 0, 2}, 4);
 	rig_frame(f, sizeof(f));
 	assert_int_equal(rig_count(TCPS_CNT_arp_conflict), 1);
-	assert_int_equal(rig.out_count, 0);
+	assert_int_equal(rig.out_count, 1);
+	assert_memory_equal(rig.out[0].bytes + 28, ((uint8_t[]){198, 18, 0, 2}), 4);
+	assert_memory_equal(rig.out[0].bytes + 38, ((uint8_t[]){198, 18, 0, 2}), 4);
+	/* DEFEND_INTERVAL: two hosts that both defend must not fill the link. */
+	rig_frame(f, sizeof(f));
+	assert_int_equal(rig.out_count, 1);
+	rig_pass(10 * SECOND);
+	rig_frame(f, sizeof(f));
+	assert_int_equal(rig.out_count, 2);
 }
 
 /* RFC 5227 2.3. */
@@ -470,7 +478,7 @@ int main(void)
 		test(an_arp_request_for_our_address_is_answered),
 		test(an_arp_request_for_another_address_is_not_answered),
 		test(a_malformed_arp_packet_is_counted_and_ignored),
-		test(somebody_else_with_our_address_is_counted_and_not_learnt),
+		test(somebody_else_with_our_address_is_told_so_once_in_ten_seconds),
 		test(the_announcement_names_us_twice),
 		test(an_active_open_asks_for_the_address_and_sends_its_syn_on_the_answer),
 		test(an_address_that_nobody_has_is_asked_for_once_a_second_and_the_open_gives_up),
