@@ -67,7 +67,7 @@ static void echo_reply(struct tcps *t, const struct tcps_icmp6 *m)
 
 static void icmp6_input(struct tcps *t, const struct tcps_icmp6 *m)
 {
-	bool anonymous = m->ip[8] == 0 && tcps_source6_is_bad(t, m->ip + 8), multicast = m->ip[24] == 0xff;
+	bool impossible = tcps_source6_is_bad(t, m->ip + 8), multicast = m->ip[24] == 0xff;
 	if (m->len < ICMP_HLEN || tcps_icmp6_sum(m->ip, m->body, m->len) != 0xffff) {
 		TCPS_COUNT(t, icmp_bad);
 		return;
@@ -75,7 +75,7 @@ static void icmp6_input(struct tcps *t, const struct tcps_icmp6 *m)
 	uint8_t type = m->body[0], code = m->body[1];
 	if (type == ICMP6_NS || type == ICMP6_NA) {
 		tcps_nd_input(t, m);
-	} else if (anonymous) {
+	} else if (impossible) {
 		TCPS_COUNT(t, drop_bad_source);
 	} else if (type >= ICMP6_UNREACHABLE && type <= ICMP6_PARAMETER) {
 		tcps_icmp_error(t, true, type, code, get_be32(m->body + 4), m->body + ICMP_HLEN, m->len - ICMP_HLEN);
@@ -205,10 +205,10 @@ const uint8_t *tcps_ipv6_other(struct tcps *t, const uint8_t *frame, const uint8
 {
 	uint32_t total = IPV6_HLEN + get_be16(ip + 4);
 	uint8_t next = 0;
-	static const uint8_t unspecified[16];
 	if (!for_us(t, frame, ip + 24))
 		return NULL;
-	if (tcps_source6_is_bad(t, ip + 8) && !tcps_addr6_equal(ip + 8, unspecified)) {
+	/* Neighbour discovery also speaks from no address, and a host that has ours speaks from it: nd.c looks. */
+	if (tcps_source6_is_bad(t, ip + 8) && (ip[6] != IPPROTO_ICMP6_NUM || ip[8] == 0xff)) {
 		TCPS_COUNT(t, drop_bad_source);
 		return NULL;
 	}

@@ -124,7 +124,8 @@ static void solicitation(struct tcps *t, const struct tcps_icmp6 *m)
 	uint8_t group[16];
 	bool anonymous = is_unspecified(src);
 	tcps_solicited_node(target, group);
-	if (!find_option(m, OPT_SOURCE, &mac) || (anonymous && (mac != NULL || !tcps_addr6_equal(dst, group)))) {
+	if (!find_option(m, OPT_SOURCE, &mac) || (anonymous && (mac != NULL || !tcps_addr6_equal(dst, group))) ||
+	    (!anonymous && tcps_source6_is_bad(t, src))) {
 		TCPS_COUNT(t, nd_bad);
 		return;
 	}
