@@ -1,3 +1,3 @@
 # tcpstack/ needs nothing but libc.
-TCPSTACK_OBJS := $(call objs,tcpstack,arp check cksum congestion conn half_open input ipv4 mini options pool rack recv reply sack send sent \
-	siphash stack tcp_ack tcp_output tcp_segment tcp_timer time_wait wheel)
+TCPSTACK_OBJS := $(call objs,tcpstack,arp check cksum congestion conn frame half_open icmp input ipv4 ipv6 mini nd neigh options \
+	own pmtu pool rack recv reply route sack send sent siphash stack tcp_ack tcp_output tcp_segment tcp_timer time_wait wheel)

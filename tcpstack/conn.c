@@ -12,9 +12,9 @@
 #define EPHEMERAL_FIRST 49152u
 #define EPHEMERAL_COUNT 16384u
 
-static uint32_t *bucket_of(const struct tcps *t, uint32_t peer_addr_raw, uint32_t ports_raw)
+static uint32_t *bucket_of(const struct tcps *t, const struct tcps_conn *c)
 {
-	return &t->buckets[tcps_hash_key(t, peer_addr_raw, ports_raw) & t->bucket_mask];
+	return &t->buckets[tcps_hash_key(t, c->peer_key, c->ports_raw) & t->bucket_mask];
 }
 
 /* What may follow what: RFC 9293 figure 5, with the roads by which a connection is dropped left out (all lead to CLOSED). */
@@ -47,20 +47,44 @@ const char *tcps_state_name(unsigned state)
 	return state < TCPS_STATE_COUNT ? names[state] : "?";
 }
 
+static void take_peer6(struct tcps_conn *c, const struct tcps_peer *peer)
+{
+	/* RFC 6437 3: a label that differs from flow to flow and tells nothing. */
+	const uint64_t words[3] = {peer->key, peer->ports_raw, (uint64_t)23 << 56};
+	uint32_t label = (uint32_t)tcps_siphash24(c->t->cfg.secret, words, 3) & 0xfffffu;
+	c->cold->flow_raw = htobe32(6u << 28 | label);
+	memcpy(c->cold->peer_addr, peer->addr, 16);
+}
+
+void tcps_conn_peer(const struct tcps_conn *c, struct tcps_peer *peer)
+{
+	*peer = (struct tcps_peer){.key = c->peer_key, .ports_raw = c->ports_raw, .v6 = c->own != OWN_V4, .own = c->own};
+	if (peer->v6)
+		memcpy(peer->addr, c->cold->peer_addr, 16);
+	else
+		put_raw32(peer->addr, c->peer_key);
+}
+
+struct tcps_conn *tcps_conn_find_peer(struct tcps *t, const struct tcps_peer *peer)
+{
+	return peer->v6 ? tcps_conn_find6(t, peer->addr, peer->ports_raw, peer->own)
+			: tcps_conn_find(t, peer->key, peer->ports_raw);
+}
+
 /* Makes a block in state CLOSED, in the table. NULL: no block or no way to the peer. */
-struct tcps_conn *tcps_conn_new(struct tcps *t, uint32_t peer_addr_raw, uint32_t ports_raw)
+struct tcps_conn *tcps_conn_new(struct tcps *t, const struct tcps_peer *peer)
 {
 	uint32_t idx = t->conn_free_idx;
 	if (idx == TCPS_NIL)
 		return NULL;
-	uint16_t neigh_idx = tcps_neigh_get(t, peer_addr_raw);
+	uint16_t neigh_idx = tcps_neigh_get(t, peer);
 	if (neigh_idx == TCPS_NO_NEIGHBOUR)
 		return NULL;
 	struct tcps_conn *c = &t->conns[idx];
 	struct tcps_cold *cold = &t->colds[idx];
 	t->conn_free_idx = c->hash_next_idx;
 	t->conn_count++;
-	*c = (struct tcps_conn){.t = t, .cold = cold, .own_idx = idx, .peer_addr_raw = peer_addr_raw, .ports_raw = ports_raw};
+	*c = (struct tcps_conn){.t = t, .cold = cold, .own_idx = idx, .peer_key = peer->key, .ports_raw = peer->ports_raw};
 	*cold = (struct tcps_cold){.sent_first_idx = TCPS_NIL,
 				   .sent_last_idx = TCPS_NIL,
 				   .part_block_idx = TCPS_NIL,
@@ -69,7 +93,10 @@ struct tcps_conn *tcps_conn_new(struct tcps *t, uint32_t peer_addr_raw, uint32_t
 				   .rx_blocks_max = UINT32_MAX};
 	c->timer.kind = TCPS_TIMER_CONN;
 	c->neigh_idx = neigh_idx;
-	c->addr_sum = tcps_addr_sum(peer_addr_raw, t->addr_raw);
+	c->addr_sum = tcps_peer_sum(t, peer);
+	c->own = peer->own;
+	if (peer->v6)
+		take_peer6(c, peer);
 	c->head_idx = c->tail_idx = c->cur_idx = TCPS_NIL;
 	c->rexmt_deadline_ns = c->delack_deadline_ns = cold->keep_deadline_ns = TCPS_NEVER;
 	c->rto_us = (uint32_t)(TCPS_RTO_INITIAL_NS / 1000);
@@ -77,7 +104,7 @@ struct tcps_conn *tcps_conn_new(struct tcps *t, uint32_t peer_addr_raw, uint32_t
 		c->rto_us = (uint32_t)(t->cfg.rto_max_ns / 1000);
 	c->last_rx_ms = tcps_coarse_ms(t->now_ns);
 	cold->ssthresh_bytes = UINT32_MAX / 2;
-	uint32_t *bucket = bucket_of(t, peer_addr_raw, ports_raw);
+	uint32_t *bucket = bucket_of(t, c);
 	c->hash_next_idx = *bucket;
 	*bucket = idx;
 	return c;
@@ -113,21 +140,24 @@ void tcps_conn_slot_free(struct tcps_conn *c)
 static void count_close(struct tcps *t, enum tcps_reason reason)
 {
 	static const enum tcps_counter by_reason[] = {
-		[TCPS_CLOSED_NORMALLY] = TCPS_CNT_closed_normally, [TCPS_CLOSED_RESET] = TCPS_CNT_closed_reset,
-		[TCPS_CLOSED_TIMEOUT] = TCPS_CNT_closed_timeout,   [TCPS_CLOSED_ABORTED] = TCPS_CNT_closed_aborted,
-		[TCPS_CLOSED_REFUSED] = TCPS_CNT_closed_refused,   [TCPS_CLOSED_NO_BUFFERS] = TCPS_CNT_closed_no_buffers};
+		[TCPS_CLOSED_NORMALLY] = TCPS_CNT_closed_normally,      [TCPS_CLOSED_RESET] = TCPS_CNT_closed_reset,
+		[TCPS_CLOSED_TIMEOUT] = TCPS_CNT_closed_timeout,        [TCPS_CLOSED_ABORTED] = TCPS_CNT_closed_aborted,
+		[TCPS_CLOSED_REFUSED] = TCPS_CNT_closed_refused,        [TCPS_CLOSED_NO_BUFFERS] = TCPS_CNT_closed_no_buffers,
+		[TCPS_CLOSED_UNREACHABLE] = TCPS_CNT_closed_unreachable};
 	t->counters[by_reason[reason]]++;
 }
 
 static void table_remove(struct tcps *t, struct tcps_conn *c)
 {
 	uint32_t idx = c->own_idx;
-	uint32_t *link = bucket_of(t, c->peer_addr_raw, c->ports_raw);
+	uint32_t *link = bucket_of(t, c);
 	while (*link != idx)
 		link = &t->conns[*link].hash_next_idx;
 	*link = c->hash_next_idx;
 	if (t->last_found == c)
 		t->last_found = NULL;
+	if (t->last_found6 == c)
+		t->last_found6 = NULL;
 }
 
 /* Gives everything back and tells the owner. The block itself outlives on_closed() and whoever is busy with it. */
@@ -135,6 +165,9 @@ void tcps_conn_close(struct tcps_conn *c, enum tcps_reason reason)
 {
 	struct tcps *t = c->t;
 	assert((c->flags & CF_DEAD) == 0);
+	/* RFC 1122 4.2.3.9: an attempt that ran out of time is told why, if anybody knew. */
+	if (reason == TCPS_CLOSED_TIMEOUT && c->state == TCPS_SYN_SENT && c->cold->soft_error != 0)
+		reason = TCPS_CLOSED_UNREACHABLE;
 	bool was_busy = tcps_conn_enter(c);
 	tcps_conn_set_state(c, TCPS_CLOSED);
 	table_remove(t, c);
@@ -168,20 +201,43 @@ void tcps_conn_done(struct tcps_conn *c)
 	tcps_conn_close(c, TCPS_CLOSED_NORMALLY);
 }
 
-/* RFC 9293 3.7.1: the smaller of both sides' limits, less the options that every segment carries. */
-void tcps_conn_mss(struct tcps_conn *c, uint16_t peer_mss)
+/* RFC 9293 3.7.1: the smaller of both sides' limits and of the path's, less the options that every segment carries. */
+static uint16_t effective_mss(const struct tcps_conn *c)
 {
 	const struct tcps *t = c->t;
-	uint32_t mss = peer_mss < t->mss_local ? peer_mss : t->mss_local;
+	struct tcps_peer peer;
+	tcps_conn_peer(c, &peer);
+	uint32_t headers = (peer.v6 ? IPV6_HLEN : IPV4_HLEN) + TCP_HLEN, path = tcps_pmtu_of(t, peer.v6, peer.addr) - headers;
+	uint32_t mss = peer.v6 ? t->mss_local6 : t->mss_local;
+	mss = mss < path ? mss : path;
+	mss = mss < c->cold->peer_mss ? mss : c->cold->peer_mss;
 	if (mss < TCPS_MSS_FLOOR)
 		mss = TCPS_MSS_FLOOR;
-	if (c->flags & CF_TS)
-		mss -= TCP_OPT_TS_LEN;
+	return (uint16_t)((c->flags & CF_TS) != 0 ? mss - TCP_OPT_TS_LEN : mss);
+}
+
+void tcps_conn_mss(struct tcps_conn *c, uint16_t peer_mss)
+{
 	c->cold->peer_mss = peer_mss;
-	c->mss = (uint16_t)mss;
+	c->mss = effective_mss(c);
 	/* RFC 6928: IW10. */
-	uint32_t floor = 2 * mss > 14600 ? 2 * mss : 14600;
+	uint32_t mss = c->mss, floor = 2 * mss > 14600 ? 2 * mss : 14600;
 	c->cwnd_bytes = 10 * mss < floor ? 10 * mss : floor;
+}
+
+void tcps_conn_pmtu(struct tcps_conn *c)
+{
+	uint16_t before = c->mss;
+	c->mss = effective_mss(c);
+	if (c->mss >= before || c->state < TCPS_ESTABLISHED || c->snd_max == c->snd_una)
+		return;
+	/*
+	 * RFC 1191 6.5: what is outstanding was too large and is lost, but nothing is congested: it goes out again at once, cut
+	 * anew, with the congestion window as it is. Small segments among it may arrive twice, which D-SACK makes harmless.
+	 */
+	tcps_send_sync(c);
+	tcps_sent_all_lost(c);
+	tcps_touch(c);
 }
 
 void tcps_conn_established(struct tcps_conn *c)
@@ -237,49 +293,58 @@ static uint32_t ports_raw_of(uint16_t peer_port, uint16_t local_port)
 	return get_raw32(bytes);
 }
 
-static bool tuple_taken(struct tcps *t, uint32_t peer_addr_raw, uint32_t ports_raw)
+static bool tuple_taken(struct tcps *t, const struct tcps_peer *peer)
 {
-	return tcps_conn_find(t, peer_addr_raw, ports_raw) != NULL ||
-	       tcps_mini_find(t, &t->time_wait, peer_addr_raw, ports_raw) != NULL ||
-	       tcps_mini_find(t, &t->half_open, peer_addr_raw, ports_raw) != NULL;
+	return tcps_conn_find_peer(t, peer) != NULL || tcps_mini_find(t, &t->time_wait, peer) != NULL ||
+	       tcps_mini_find(t, &t->half_open, peer) != NULL;
 }
 
-/* RFC 6056 3.3.3: a secret offset per destination, then one step a connection. Returns 0 when every port is taken. */
-static uint16_t pick_port(struct tcps *t, uint32_t peer_addr_raw, uint16_t peer_port)
+/* RFC 6056 3.3.3: a secret offset per destination, then one step a connection. False: every port is taken. */
+static bool pick_port(struct tcps *t, struct tcps_peer *peer, uint16_t peer_port)
 {
-	uint32_t offset = (uint32_t)tcps_hash_key(t, peer_addr_raw, peer_port);
+	uint32_t offset = (uint32_t)tcps_hash_key(t, peer->key, peer_port);
 	for (uint32_t i = 0; i < EPHEMERAL_COUNT; i++) {
 		uint16_t port = (uint16_t)(EPHEMERAL_FIRST + (offset + t->next_ephemeral++) % EPHEMERAL_COUNT);
 		bool listening = (t->listening[port / 64] & 1ull << (port % 64)) != 0;
-		if (!listening && !tuple_taken(t, peer_addr_raw, ports_raw_of(peer_port, port)))
-			return port;
+		peer->ports_raw = ports_raw_of(peer_port, port);
+		if (!listening && !tuple_taken(t, peer))
+			return true;
 	}
-	return 0;
+	return false;
 }
 
-struct tcps_conn *tcps_connect(struct tcps *t, const struct tcps_endpoint *peer, uint16_t local_port, void *user, uint64_t now_ns)
+/* Whom to call, and from which address: RFC 6724 5 rule 2, the scope decides. False: nobody can be called there. */
+static bool read_endpoint(const struct tcps *t, const struct tcps_endpoint *to, struct tcps_peer *peer)
 {
+	const uint8_t *b = to->addr.bytes;
+	if (to->addr.family == 4)
+		tcps_peer4(peer, get_raw32(b), 0);
+	else if (to->addr.family == 6)
+		tcps_peer6(t, peer, b, 0, b[0] == 0xfe && (b[1] & 0xc0) == 0x80 ? OWN_LINK : OWN_GLOBAL);
+	else
+		return false;
+	return to->port != 0 && t->own[peer->own].state == OWN_READY && !tcps_source_is_bad(t, peer);
+}
+
+struct tcps_conn *tcps_connect(struct tcps *t, const struct tcps_endpoint *to, uint16_t local_port, void *user, uint64_t now_ns)
+{
+	struct tcps_peer peer;
 	t->now_ns = now_ns;
-	if (peer->addr.family != 4 || peer->port == 0)
+	if (!read_endpoint(t, to, &peer))
 		return NULL;
-	uint32_t addr = get_raw32(peer->addr.bytes);
-	if (addr == t->addr_raw || addr == 0)
+	peer.ports_raw = ports_raw_of(to->port, local_port);
+	if (local_port == 0 ? !pick_port(t, &peer, to->port) : tuple_taken(t, &peer))
 		return NULL;
-	if (local_port == 0)
-		local_port = pick_port(t, addr, peer->port);
-	uint32_t ports = ports_raw_of(peer->port, local_port);
-	if (local_port == 0 || tuple_taken(t, addr, ports))
-		return NULL;
-	struct tcps_conn *c = tcps_conn_new(t, addr, ports);
+	struct tcps_conn *c = tcps_conn_new(t, &peer);
 	if (c == NULL)
 		return NULL;
 	c->user = user;
 	c->flags |= CF_ACTIVE | CF_OWNED;
-	tcps_isn(t, addr, ports, &c->cold->iss, &c->ts_offset);
+	tcps_isn(t, &peer, &c->cold->iss, &c->ts_offset);
 	c->snd_una = c->snd_nxt = c->snd_max = c->cold->iss;
 	c->rcv_wscale = t->rcv_wscale & 0xfu;
 	c->cold->cc = t->cfg.cc;
-	tcps_conn_mss(c, TCP_MSS_DEFAULT);
+	tcps_conn_mss(c, peer.v6 ? TCP_MSS_DEFAULT6 : TCP_MSS_DEFAULT);
 	tcps_conn_set_state(c, TCPS_SYN_SENT);
 	TCPS_COUNT(t, connects);
 	tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
@@ -322,9 +387,11 @@ void *tcps_user(const struct tcps_conn *c)
 void tcps_endpoints(const struct tcps_conn *c, struct tcps_endpoint *local, struct tcps_endpoint *peer)
 {
 	uint8_t ports[4];
+	struct tcps_peer p;
+	tcps_conn_peer(c, &p);
 	put_raw32(ports, c->ports_raw);
-	*local = (struct tcps_endpoint){.addr.family = 4, .port = get_be16(ports + 2)};
-	*peer = (struct tcps_endpoint){.addr.family = 4, .port = get_be16(ports)};
-	put_raw32(local->addr.bytes, c->t->addr_raw);
-	put_raw32(peer->addr.bytes, c->peer_addr_raw);
+	*local = (struct tcps_endpoint){.addr.family = p.v6 ? 6 : 4, .port = get_be16(ports + 2)};
+	*peer = (struct tcps_endpoint){.addr.family = p.v6 ? 6 : 4, .port = get_be16(ports)};
+	memcpy(local->addr.bytes, c->t->own[p.own].addr, 16);
+	memcpy(peer->addr.bytes, p.addr, 16);
 }

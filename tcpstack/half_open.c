@@ -23,14 +23,14 @@ static uint32_t first_window(const struct tcps *t)
 static void syn_ack_send(struct tcps *t, const struct tcps_mini *m, const uint8_t *mac)
 {
 	uint8_t opts[40];
-	const struct tcps_syn_ask ask = {.wscale = m->has_wscale,
+	const struct tcps_syn_ask ask = {.v6 = m->peer.v6,
+					 .wscale = m->has_wscale,
 					 .ts = m->has_ts,
 					 .sack = m->has_sack,
 					 .ts_val = tcps_ts_now(t, m->ts_offset),
 					 .ts_ecr = m->ts_recent};
 	uint32_t opts_len = tcps_options_syn(t, opts, &ask);
-	const struct tcps_reply r = {.peer_addr_raw = m->peer_addr_raw,
-				     .ports_raw = m->ports_raw,
+	const struct tcps_reply r = {.peer = &m->peer,
 				     .seq = m->snd_seq,
 				     .ack = m->rcv_seq + 1,
 				     .wnd = first_window(t),
@@ -57,10 +57,10 @@ void tcps_syn_input(struct tcps *t, const struct tcps_seg *s, uint32_t iss_floor
 		return;
 	}
 	bool recycled;
-	struct tcps_mini *m = tcps_mini_new(t, &t->half_open, s->peer_addr_raw, s->ports_raw, &recycled);
+	struct tcps_mini *m = tcps_mini_new(t, &t->half_open, &s->peer, &recycled);
 	if (recycled)
 		TCPS_COUNT(t, syn_cache_full);
-	tcps_isn(t, s->peer_addr_raw, s->ports_raw, &m->snd_seq, &m->ts_offset);
+	tcps_isn(t, &s->peer, &m->snd_seq, &m->ts_offset);
 	if (has_floor && !seq_gt(m->snd_seq, iss_floor))
 		m->snd_seq = iss_floor + 1;
 	m->rcv_seq = s->seq;
@@ -98,7 +98,7 @@ static void challenge(struct tcps *t, const struct tcps_mini *m, const struct tc
 
 static struct tcps_conn *promote(struct tcps *t, struct tcps_mini *m, const struct tcps_seg *s)
 {
-	struct tcps_conn *c = tcps_conn_new(t, m->peer_addr_raw, m->ports_raw);
+	struct tcps_conn *c = tcps_conn_new(t, &m->peer);
 	if (c == NULL)
 		return NULL;
 	struct tcps_cold *cold = c->cold;
@@ -115,7 +115,7 @@ static struct tcps_conn *promote(struct tcps *t, struct tcps_mini *m, const stru
 		c->flags |= CF_TS;
 	if (m->has_sack)
 		c->flags |= CF_SACK;
-	cold->cc = tcps_listener_cc(t, m->ports_raw);
+	cold->cc = tcps_listener_cc(t, m->peer.ports_raw);
 	c->ts_recent = m->ts_recent;
 	c->ts_offset = m->ts_offset;
 	c->snd_wl1 = s->seq;
@@ -133,7 +133,7 @@ static struct tcps_conn *promote(struct tcps *t, struct tcps_mini *m, const stru
 
 static bool admit(struct tcps *t, struct tcps_mini *m, struct tcps_seg *s, struct tcps_conn **done)
 {
-	struct tcps_conn *c = listening(t, m->ports_raw) ? promote(t, m, s) : NULL;
+	struct tcps_conn *c = listening(t, m->peer.ports_raw) ? promote(t, m, s) : NULL;
 	if (c == NULL) {
 		/* Never RST after SYN-ACK: the peer believes it is connected and will say so again. */
 		TCPS_COUNT(t, drop_no_conn);

@@ -1,9 +1,10 @@
 /*
- * input.c - arriving frames: validation of Ethernet, IPv4 and TCP, look-up, and the fast path of a segment next in order.
+ * input.c - arriving frames: validation of Ethernet, IP and TCP, look-up, and the fast path of a segment next in order.
  *
  * Owns: nothing of its own; it moves rcv_nxt and snd_una of the connection that it finds.
  * Core: the worker that owns the stack. What an ordinary segment needs is in this file, so that the compiler sees it whole.
- * Spec: RFC 791, RFC 9293 3.1, 3.10.7.1, 3.10.7.2; the fast path is the header prediction of RFC 7323 appendix D.
+ * Spec: RFC 791, RFC 8200 3, IEEE 802.1Q, RFC 9293 3.1, 3.10.7.1, 3.10.7.2; the fast path is the header prediction of RFC 7323
+ *       appendix D.
  */
 #include "tcpstack/internal.h"
 
@@ -14,11 +15,11 @@
 /* A segment for which there is no connection block. */
 static __attribute__((noinline)) void stray(struct tcps *t, struct tcps_seg *s)
 {
-	if (tcps_source_is_bad(t, s->peer_addr_raw)) {
+	if (tcps_source_is_bad(t, &s->peer)) {
 		TCPS_COUNT(t, drop_bad_source);
 		return;
 	}
-	struct tcps_mini *m = tcps_mini_find(t, &t->half_open, s->peer_addr_raw, s->ports_raw);
+	struct tcps_mini *m = tcps_mini_find(t, &t->half_open, &s->peer);
 	if (m != NULL) {
 		struct tcps_conn *c = NULL;
 		if (!tcps_options_parse_ts(s)) {
@@ -32,7 +33,7 @@ static __attribute__((noinline)) void stray(struct tcps *t, struct tcps_seg *s)
 		}
 		return;
 	}
-	m = tcps_mini_find(t, &t->time_wait, s->peer_addr_raw, s->ports_raw);
+	m = tcps_mini_find(t, &t->time_wait, &s->peer);
 	if (m != NULL) {
 		if (tcps_options_parse_ts(s))
 			tcps_time_wait_input(t, m, s);
@@ -41,7 +42,7 @@ static __attribute__((noinline)) void stray(struct tcps *t, struct tcps_seg *s)
 		return;
 	}
 	uint8_t ports[4];
-	put_raw32(ports, s->ports_raw);
+	put_raw32(ports, s->peer.ports_raw);
 	uint16_t port = get_be16(ports + 2);
 	bool listening = (t->listening[port / 64] & 1ull << (port % 64)) != 0;
 	if (listening && (s->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN) {
@@ -117,15 +118,14 @@ static inline __attribute__((always_inline)) bool fast_path(struct tcps_conn *c,
 	return true;
 }
 
-static __attribute__((noinline)) void slow_path(struct tcps *t, struct tcps_conn *c, const uint8_t *frame, const uint8_t *ip,
-						const uint8_t *tcp, uint32_t header_len, uint32_t len)
+static __attribute__((noinline)) void slow_path(struct tcps *t, struct tcps_conn *c, const uint8_t *frame,
+						const struct tcps_peer *peer, const uint8_t *tcp, uint32_t header_len, uint32_t len)
 {
 	struct tcps_seg s = {.data = tcp + header_len,
 			     .len = len,
 			     .seq = get_be32(tcp + 4),
 			     .ack = get_be32(tcp + 8),
-			     .peer_addr_raw = get_raw32(ip + 12),
-			     .ports_raw = get_raw32(tcp),
+			     .peer = *peer,
 			     .wnd = get_be16(tcp + 14),
 			     .flags = tcp[13] & FLAGS_KNOWN,
 			     .frame = frame,
@@ -144,14 +144,27 @@ static __attribute__((noinline)) void slow_path(struct tcps *t, struct tcps_conn
 	tcps_conn_leave(c, was_busy);
 }
 
-static inline bool cksum_good(const struct tcps *t, const uint8_t *ip, const uint8_t *tcp, uint32_t len)
+static __attribute__((noinline)) void slow_path4(struct tcps *t, struct tcps_conn *c, const uint8_t *frame, const uint8_t *ip,
+						 const uint8_t *tcp, uint32_t header_len, uint32_t len)
 {
-	uint64_t pseudo = (uint64_t)get_raw32(ip + 12) + t->addr_raw + htobe16(IPPROTO_TCP_NUM) + htobe16((uint16_t)len);
+	struct tcps_peer peer;
+	tcps_peer4(&peer, get_raw32(ip + 12), get_raw32(tcp));
+	slow_path(t, c, frame, &peer, tcp, header_len, len);
+}
+
+static inline uint64_t addr_sum4(const struct tcps *t, const uint8_t *ip)
+{
+	return (uint64_t)get_raw32(ip + 12) + t->addr_raw;
+}
+
+static inline bool cksum_good(uint64_t addr_sum, const uint8_t *tcp, uint32_t len)
+{
+	uint64_t pseudo = addr_sum + htobe16(IPPROTO_TCP_NUM) + htobe16((uint16_t)len);
 	return tcps_sum_fold64(tcps_sum_words(pseudo, tcp, len)) == 0xffff;
 }
 
 /* The length of the TCP header, or 0: dropped and counted. */
-static inline uint32_t tcp_header_len(struct tcps *t, const uint8_t *ip, const uint8_t *tcp, uint32_t len, uint32_t rx_flags)
+static inline uint32_t tcp_header_len(struct tcps *t, uint64_t addr_sum, const uint8_t *tcp, uint32_t len, uint32_t rx_flags)
 {
 	if (len < TCP_HLEN) {
 		TCPS_COUNT(t, drop_short_tcp);
@@ -162,7 +175,7 @@ static inline uint32_t tcp_header_len(struct tcps *t, const uint8_t *ip, const u
 		TCPS_COUNT(t, drop_bad_tcp_offset);
 		return 0;
 	}
-	if ((rx_flags & TCPS_RX_L4_CKSUM_GOOD) == 0 && !cksum_good(t, ip, tcp, len)) {
+	if ((rx_flags & TCPS_RX_L4_CKSUM_GOOD) == 0 && !cksum_good(addr_sum, tcp, len)) {
 		TCPS_COUNT(t, drop_bad_tcp_cksum);
 		return 0;
 	}
@@ -170,40 +183,49 @@ static inline uint32_t tcp_header_len(struct tcps *t, const uint8_t *ip, const u
 	return header_len;
 }
 
-static inline void tcp_input(struct tcps *t, const uint8_t *frame, const uint8_t *ip, const uint8_t *tcp, uint32_t len,
-			     uint32_t rx_flags)
+static inline __attribute__((always_inline)) void tcp_input(struct tcps *t, const uint8_t *frame, const uint8_t *ip,
+							    const uint8_t *tcp, uint32_t len, uint32_t rx_flags)
 {
-	uint32_t header_len = tcp_header_len(t, ip, tcp, len, rx_flags);
+	uint32_t header_len = tcp_header_len(t, addr_sum4(t, ip), tcp, len, rx_flags);
 	if (__builtin_expect(header_len == 0, 0))
 		return;
 	struct tcps_conn *c = tcps_conn_find(t, get_raw32(ip + 12), get_raw32(tcp));
 	if (__builtin_expect(c == NULL, 0) || !fast_path(c, tcp, header_len, len - header_len))
-		slow_path(t, c, frame, ip, tcp, header_len, len - header_len);
+		slow_path4(t, c, frame, ip, tcp, header_len, len - header_len);
 }
 
-/* Behind IP options: the general path will do. */
+/* For all but untagged IPv4 without options: a second copy of the code for it would cost that one its place. */
+static __attribute__((noinline)) bool fast_path_call(struct tcps_conn *c, const uint8_t *tcp, uint32_t header_len, uint32_t len)
+{
+	return fast_path(c, tcp, header_len, len);
+}
+
+/* Behind IP options, or behind a tag. */
 static __attribute__((noinline)) void tcp_unusual(struct tcps *t, const uint8_t *frame, const uint8_t *ip, uint32_t ip_header_len,
 						  uint32_t len, uint32_t rx_flags)
 {
 	const uint8_t *tcp = ip + ip_header_len;
-	uint32_t header_len = tcp_header_len(t, ip, tcp, len, rx_flags);
+	uint32_t header_len = tcp_header_len(t, addr_sum4(t, ip), tcp, len, rx_flags);
 	if (header_len == 0)
 		return;
-	struct tcps_conn *c = tcps_conn_find(t, get_raw32(ip + 12), get_raw32(tcp));
-	slow_path(t, c, frame, ip, tcp, header_len, len - header_len);
+	struct tcps_peer peer;
+	tcps_peer4(&peer, get_raw32(ip + 12), get_raw32(tcp));
+	struct tcps_conn *c = tcps_conn_find_peer(t, &peer);
+	if (c == NULL || !fast_path_call(c, tcp, header_len, len - header_len))
+		slow_path(t, c, frame, &peer, tcp, header_len, len - header_len);
 }
 
-/* Whatever is not the ordinary case below: options, fragments, other protocols, malformed headers. */
-static __attribute__((noinline)) void ipv4_unusual(struct tcps *t, const uint8_t *frame, size_t len, uint32_t rx_flags)
+/* Whatever is not the ordinary case below: options, fragments, other protocols, malformed headers. `len`: from `ip` on. */
+static __attribute__((noinline)) void ipv4_unusual(struct tcps *t, const uint8_t *frame, const uint8_t *ip, size_t len,
+						   uint32_t rx_flags)
 {
-	const uint8_t *ip = frame + ETH_HLEN;
-	if (len < ETH_HLEN + IPV4_HLEN) {
+	if (len < IPV4_HLEN) {
 		TCPS_COUNT(t, drop_short);
 		return;
 	}
 	uint32_t header_len = (ip[0] & 0xfu) * 4u;
 	uint32_t total = get_be16(ip + 2);
-	if (ip[0] >> 4 != 4 || header_len < IPV4_HLEN || total < header_len || total > len - ETH_HLEN)
+	if (ip[0] >> 4 != 4 || header_len < IPV4_HLEN || total < header_len || total > len)
 		TCPS_COUNT(t, drop_bad_ip_header);
 	else if ((rx_flags & TCPS_RX_IP_CKSUM_GOOD) == 0 && tcps_sum_fold64(tcps_sum_words(0, ip, header_len)) != 0xffff)
 		TCPS_COUNT(t, drop_bad_ip_cksum);
@@ -226,27 +248,103 @@ static inline void ipv4_input(struct tcps *t, const uint8_t *frame, size_t len, 
 				     (get_raw32(ip + 6) & frag_protocol_mask) != tcp_unfragmented ||
 				     get_raw32(ip + 16) != t->addr_raw,
 			     0)) {
-		ipv4_unusual(t, frame, len, rx_flags);
+		ipv4_unusual(t, frame, ip, len - ETH_HLEN, rx_flags);
 		return;
 	}
 	uint32_t total = get_be16(ip + 2);
 	bool sum_good = (rx_flags & TCPS_RX_IP_CKSUM_GOOD) != 0 || tcps_sum_fold64(tcps_sum20(0, ip)) == 0xffff;
 	if (__builtin_expect(total < IPV4_HLEN || total > len - ETH_HLEN || !sum_good, 0))
-		ipv4_unusual(t, frame, len, rx_flags);
+		ipv4_unusual(t, frame, ip, len - ETH_HLEN, rx_flags);
 	else
 		tcp_input(t, frame, ip, ip + IPV4_HLEN, total - IPV4_HLEN, rx_flags);
 }
 
-static __attribute__((noinline)) void other_frame(struct tcps *t, const uint8_t *frame, size_t len, uint16_t type)
+/* A TCP segment over IPv6, for one of our addresses. */
+static inline void tcp_input6(struct tcps *t, const uint8_t *frame, const uint8_t *ip, const uint8_t *tcp, uint32_t len,
+			      unsigned own, uint32_t rx_flags)
+{
+	uint32_t header_len = tcp_header_len(t, tcps_addr_sum6(ip + 8, ip + 24), tcp, len, rx_flags);
+	if (__builtin_expect(header_len == 0, 0))
+		return;
+	struct tcps_conn *c = tcps_conn_find6(t, ip + 8, get_raw32(tcp), own);
+	if (__builtin_expect(c != NULL, 1) && fast_path_call(c, tcp, header_len, len - header_len))
+		return;
+	struct tcps_peer peer;
+	tcps_peer6(t, &peer, ip + 8, get_raw32(tcp), own);
+	slow_path(t, c, frame, &peer, tcp, header_len, len - header_len);
+}
+
+/* Which of our addresses that are in use it is; OWN_V4: none. */
+static inline unsigned own_of(const struct tcps *t, const uint8_t dst[16])
+{
+	if (t->own[OWN_GLOBAL].state == OWN_READY && tcps_addr6_equal(t->own[OWN_GLOBAL].addr, dst))
+		return OWN_GLOBAL;
+	return t->own[OWN_LINK].state == OWN_READY && tcps_addr6_equal(t->own[OWN_LINK].addr, dst) ? OWN_LINK : OWN_V4;
+}
+
+static __attribute__((noinline)) void ipv6_input(struct tcps *t, const uint8_t *frame, const uint8_t *ip, size_t len,
+						 uint32_t rx_flags)
+{
+	if (len < IPV6_HLEN) {
+		TCPS_COUNT(t, drop_short);
+		return;
+	}
+	uint32_t left = get_be16(ip + 4);
+	if (ip[0] >> 4 != 6 || left > len - IPV6_HLEN) {
+		TCPS_COUNT(t, drop_bad_ip_header);
+		return;
+	}
+	const uint8_t *tcp = ip + IPV6_HLEN;
+	unsigned own = own_of(t, ip + 24);
+	if (__builtin_expect(ip[6] != IPPROTO_TCP_NUM || own == OWN_V4 || (frame[0] & 1) != 0, 0)) {
+		tcp = tcps_ipv6_other(t, frame, ip, &left);
+		if (tcp == NULL)
+			return;
+	}
+	tcp_input6(t, frame, ip, tcp, left, own, rx_flags);
+}
+
+/* The packet in a frame that is not the ordinary one, or bore a tag. */
+static __attribute__((noinline)) void packet_input(struct tcps *t, const uint8_t *frame, const uint8_t *packet, size_t len,
+						   uint16_t type, uint32_t rx_flags)
 {
 	static const uint8_t broadcast[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
-	bool for_us = memcmp(frame, t->cfg.mac, 6) == 0 || memcmp(frame, broadcast, 6) == 0;
-	if (type == ETH_TYPE_ARP && for_us)
-		tcps_arp_input(t, frame, len);
-	else if (type == ETH_TYPE_IPV4 || type == ETH_TYPE_ARP)
+	bool to_us = memcmp(frame, t->cfg.mac, 6) == 0, ipv6 = type == ETH_TYPE_IPV6 && t->own[OWN_LINK].state != OWN_ABSENT;
+	if (type == ETH_TYPE_ARP && (to_us || memcmp(frame, broadcast, 6) == 0))
+		tcps_arp_input(t, frame, packet, len);
+	else if (type == ETH_TYPE_IPV4 && to_us && t->own[OWN_V4].state == OWN_READY)
+		ipv4_unusual(t, frame, packet, len, rx_flags);
+	else if (type == ETH_TYPE_IPV4 && to_us)
+		TCPS_COUNT(t, drop_tentative);
+	else if (ipv6 && (to_us || (frame[0] == 0x33 && frame[1] == 0x33)))
+		ipv6_input(t, frame, packet, len, rx_flags);
+	else if (type == ETH_TYPE_IPV4 || type == ETH_TYPE_ARP || ipv6)
 		TCPS_COUNT(t, drop_not_for_us);
 	else
 		TCPS_COUNT(t, drop_ethertype);
+}
+
+/* IEEE 802.1Q 9.6: a tag with VLAN 0 tells a priority and nothing else. */
+static __attribute__((noinline)) void other_frame(struct tcps *t, const uint8_t *frame, size_t len, uint32_t rx_flags)
+{
+	const uint8_t *at = frame + ETH_HLEN - 2;
+	uint32_t vlan = (rx_flags & TCPS_RX_VLAN_STRIPPED) != 0 ? rx_flags >> 16 & VLAN_ID_MASK : 0;
+	size_t left = len - ETH_HLEN;
+	uint16_t type = get_be16(at);
+	if (type == ETH_TYPE_VLAN && (rx_flags & TCPS_RX_VLAN_STRIPPED) == 0) {
+		if (left < VLAN_HLEN) {
+			TCPS_COUNT(t, drop_short);
+			return;
+		}
+		vlan = get_be16(at + 2) & VLAN_ID_MASK;
+		at += VLAN_HLEN;
+		left -= VLAN_HLEN;
+		type = get_be16(at);
+	}
+	if (vlan != t->cfg.vlan_id)
+		TCPS_COUNT(t, drop_vlan);
+	else
+		packet_input(t, frame, at + 2, left, type, rx_flags);
 }
 
 void tcps_input(struct tcps *t, const uint8_t *frame, size_t len, uint32_t rx_flags, uint64_t now_ns)
@@ -257,10 +355,11 @@ void tcps_input(struct tcps *t, const uint8_t *frame, size_t len, uint32_t rx_fl
 		TCPS_COUNT(t, drop_short);
 		return;
 	}
-	uint16_t type = get_be16(frame + 12);
-	bool to_us = ((get_raw32(frame) ^ get_raw32(t->cfg.mac)) | (get_raw16(frame + 4) ^ get_raw16(t->cfg.mac + 4))) == 0;
-	if (__builtin_expect(type == ETH_TYPE_IPV4 && to_us, 1))
+	/* One branch for three questions: for us, IPv4 without a tag (which may be all that is waited for), no tag taken off. */
+	uint32_t differs = (get_raw32(frame) ^ get_raw32(t->cfg.mac)) | (get_raw16(frame + 4) ^ get_raw16(t->cfg.mac + 4));
+	differs |= (get_raw16(frame + 12) ^ t->fast_type_raw) | (rx_flags & TCPS_RX_VLAN_STRIPPED);
+	if (__builtin_expect(differs == 0, 1))
 		ipv4_input(t, frame, len, rx_flags);
 	else
-		other_frame(t, frame, len, type);
+		other_frame(t, frame, len, rx_flags);
 }

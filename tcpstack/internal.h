@@ -25,6 +25,11 @@
 #define TCPS_NS_PER_MS      1000000ull
 #define TCPS_BLOCKS_ASSURED 2u /* of each direction of a connection, however short blocks are */
 
+#define TCPS_ETH_ROOM   32u                    /* an Ethernet header with a tag, and the constant begin of an IPv4 header */
+#define TCPS_PMTU_FLOOR 552u                   /* of IPv4 paths, unless configured */
+#define TCPS_PMTU_MAX   64u                    /* destinations with a narrow path that are remembered */
+#define TCPS_LINKS_MAX  (TCPS_ROUTES_MAX + 5u) /* the static routes, the own networks, the gateways */
+
 /* LISTEN is a port, not a connection; TIME_WAIT is one only while bytes wait for a stopped reader. */
 enum tcps_state {
 	TCPS_CLOSED,
@@ -40,7 +45,14 @@ enum tcps_state {
 	TCPS_STATE_COUNT
 };
 
-enum tcps_timer_kind { TCPS_TIMER_CONN = 1, TCPS_TIMER_HALF_OPEN, TCPS_TIMER_TIME_WAIT, TCPS_TIMER_NEIGHBOUR };
+enum tcps_timer_kind {
+	TCPS_TIMER_CONN = 1,
+	TCPS_TIMER_HALF_OPEN,
+	TCPS_TIMER_TIME_WAIT,
+	TCPS_TIMER_NEIGHBOUR,
+	TCPS_TIMER_OWN,
+	TCPS_TIMER_PMTU
+};
 
 /* Bits of tcps_conn.flags. */
 #define CF_TS         0x00000001u /* both sides sent the timestamps option */
@@ -86,7 +98,7 @@ enum tcps_timer_kind { TCPS_TIMER_CONN = 1, TCPS_TIMER_HALF_OPEN, TCPS_TIMER_TIM
 struct tcps_conn {
 	/* line 0: look-up, reception */
 	uint32_t hash_next_idx;
-	uint32_t peer_addr_raw;
+	uint32_t peer_key;  /* IPv4: the address; IPv6: a keyed fold of cold->peer_addr */
 	uint32_t ports_raw; /* peer port, own port: the first four bytes of an arriving TCP header */
 	uint8_t state;
 	uint8_t snd_wscale : 4;
@@ -118,7 +130,8 @@ struct tcps_conn {
 	uint32_t cur_off; /* ... and where in it */
 	uint16_t mss;     /* payload bytes of a full segment */
 	uint16_t neigh_idx;
-	uint32_t addr_sum; /* checksum of both addresses, for the IP and the pseudo header */
+	uint16_t addr_sum; /* of both addresses, for the IPv4 and the pseudo header */
+	uint8_t own;       /* enum tcps_own_idx: which address of ours, and so which family */
 	/* line 2: timers, congestion */
 	struct tcps_timer timer; /* armed for the earliest deadline or before it */
 	uint64_t rexmt_deadline_ns;
@@ -208,6 +221,11 @@ struct tcps_cold {
 	uint32_t rx_blocks_max; /* tcps_recv_limit() */
 	struct tcps_range ooo[TCPS_OOO_MAX];
 	uint16_t peer_mss;
+
+	/* the network layer's */
+	uint16_t soft_error;   /* type and code of the last ICMP error about this connection; 0: none */
+	uint32_t flow_raw;     /* IPv6: the first word of the header, with the flow label of RFC 6437 */
+	uint8_t peer_addr[16]; /* IPv6 */
 };
 _Static_assert(sizeof(struct tcps_conn) + sizeof(struct tcps_cold) <= 1024, "an idle connection costs at most 1 KiB");
 
@@ -232,12 +250,24 @@ struct tcps_cursor {
 	uint32_t idx, off;
 };
 
+/* Own addresses; the last two are IPv6. */
+enum tcps_own_idx { OWN_V4, OWN_GLOBAL, OWN_LINK, OWN_COUNT };
+
+/* The other end of a connection, and which address of ours it talks to. */
+struct tcps_peer {
+	uint32_t key; /* as tcps_conn.peer_key */
+	uint32_t ports_raw;
+	bool v6;
+	uint8_t own;      /* enum tcps_own_idx */
+	uint8_t addr[16]; /* IPv4 in the first four bytes, zeroes behind */
+};
+
 /* What a half-open connection or a TIME_WAIT needs, and no more. */
 struct tcps_mini {
 	struct tcps_timer timer;
 	uint32_t hash_next_idx;
 	uint32_t older_idx, newer_idx;
-	uint32_t peer_addr_raw, ports_raw;
+	struct tcps_peer peer;
 	uint32_t snd_seq; /* half-open: ISS; TIME_WAIT: snd_nxt */
 	uint32_t rcv_seq; /* half-open: IRS; TIME_WAIT: rcv_nxt */
 	uint32_t ts_recent, ts_offset;
@@ -256,18 +286,51 @@ struct tcps_mini_pool {
 	enum tcps_timer_kind kind;
 };
 
-enum tcps_neigh_state { NEIGH_FREE, NEIGH_INCOMPLETE, NEIGH_PROBE, NEIGH_REACHABLE }; /* from PROBE on: usable */
+/* RFC 4861 7.3.2, for ARP as well. From STALE on the Ethernet address is usable, and from DELAY on without a thought. */
+enum tcps_neigh_state { NEIGH_FREE, NEIGH_INCOMPLETE, NEIGH_STALE, NEIGH_DELAY, NEIGH_PROBE, NEIGH_REACHABLE };
 
 struct tcps_neigh {
 	struct tcps_timer timer;
-	uint32_t addr_raw;
+	uint8_t eth[TCPS_ETH_ROOM]; /* what every frame to it begins with: first its address */
+	uint8_t addr[16];           /* IPv4 in the first four bytes, zeroes behind */
 	uint32_t hash_next_idx;
-	uint32_t ref_count; /* connections that send through it */
-	uint32_t waiter_count;
-	uint8_t mac[6];
+	uint32_t ref_count;    /* connections that send through it */
+	uint32_t waiter_count; /* ... and wait for its address */
+	bool v6;
 	uint8_t state;
 	uint8_t tries;
 	uint64_t asked_ns;
+};
+
+/* What is the same in all segments from an address. */
+struct tcps_form {
+	uint32_t tcp_at;          /* where in the frame the TCP header begins */
+	struct tcps_tx_meta meta; /* but l4_len */
+};
+
+enum tcps_own_state { OWN_ABSENT, OWN_TENTATIVE, OWN_READY, OWN_DUPLICATE };
+
+struct tcps_own {
+	struct tcps_timer timer;
+	uint8_t addr[16];
+	uint8_t state;
+	bool v6;
+	uint8_t probes, announcements; /* sent */
+	uint64_t defended_ns;
+};
+
+/* Where packets for a prefix go. */
+struct tcps_link {
+	uint8_t prefix[16], gateway[16];
+	uint8_t prefix_len;
+	bool v6, on_link; /* on_link: to the destination itself */
+};
+
+struct tcps_pmtu {
+	uint64_t until_ns;
+	uint8_t addr[16];
+	bool v6;
+	uint16_t mtu;
 };
 
 /* One arriving segment, parsed. */
@@ -275,7 +338,7 @@ struct tcps_seg {
 	const uint8_t *data;
 	uint32_t len;
 	uint32_t seq, ack;
-	uint32_t peer_addr_raw, ports_raw;
+	struct tcps_peer peer;
 	uint32_t ts_val, ts_ecr;
 	uint16_t wnd;
 	uint8_t flags;
@@ -298,8 +361,9 @@ struct tcps {
 	struct tcps_config cfg;
 	struct tcps_ops ops;
 	void *ctx;
-	uint32_t addr_raw, mask_raw, gateway_raw;
-	uint32_t mss_local;   /* payload of a segment without options */
+	uint32_t addr_raw, mask_raw;
+	uint32_t mss_local;   /* payload of an IPv4 segment without options */
+	uint32_t mss_local6;  /* ... of an IPv6 segment */
 	uint32_t window_step; /* the right edge moves by at least this much: RFC 9293 3.8.6.2.2 */
 	uint32_t rto_min_us, rto_max_us;
 	uint8_t rcv_wscale;
@@ -316,6 +380,11 @@ struct tcps {
 	uint32_t slices_max; /* all of them */
 	uint32_t sents_max;
 	uint32_t blocks_reserved; /* left for connections that hold few, and for answers */
+	/* the network layer's */
+	uint32_t tx_l2_len;                     /* Ethernet header, and the tag where it is ours to write */
+	struct tcps_form form[OWN_COUNT];       /* of segments from each own address */
+	struct tcps_link links[TCPS_LINKS_MAX]; /* the longest prefix first */
+	uint32_t link_count;
 
 	/* written by the worker */
 	uint64_t now_ns;
@@ -324,6 +393,9 @@ struct tcps {
 	uint32_t flush_at, flush_end; /* how far a running flush is */
 	bool tx_starved;              /* the last attempt found no frame */
 	struct tcps_conn *last_found; /* segments of one connection often come together */
+	struct tcps_conn *last_found6;
+	uint32_t fast_type_raw; /* the Ethernet type that needs no closer look: IPv4, or none while the address may not be used, or
+			       where frames bear a tag */
 	uint32_t conn_free_idx, conn_count;
 	uint32_t block_free_idx, block_free_count;
 	uint32_t slice_free_idx, slice_free_count, ref_count;
@@ -332,6 +404,13 @@ struct tcps {
 	uint32_t next_ephemeral;
 	uint64_t reset_limit_ns;
 	uint32_t reset_limit_count;
+	/* the network layer's */
+	struct tcps_own own[OWN_COUNT];
+	uint64_t icmp_limit_ns;
+	uint32_t icmp_limit_count;
+	uint32_t pmtu_count;
+	struct tcps_timer pmtu_timer;
+	struct tcps_pmtu pmtu[TCPS_PMTU_MAX];
 	uint32_t listener_count;
 	struct tcps_mini_pool half_open;
 	struct tcps_mini_pool time_wait;
@@ -347,29 +426,125 @@ struct tcps {
 /* siphash.c */
 uint64_t tcps_siphash24(const uint8_t key[16], const uint64_t *words, unsigned word_count);
 /* RFC 6528 initial sequence number, and a timestamp offset of the same strength. */
-void tcps_isn(const struct tcps *t, uint32_t peer_addr_raw, uint32_t ports_raw, uint32_t *iss, uint32_t *ts_offset);
+void tcps_isn(const struct tcps *t, const struct tcps_peer *peer, uint32_t *iss, uint32_t *ts_offset);
+/* The key of an IPv6 end. */
+uint32_t tcps_key6(const struct tcps *t, const uint8_t addr[16], unsigned own);
+/* A number that follows from the secret, the clock and `salt`, below `bound`: for delays that must not be in step with others'. */
+uint64_t tcps_jitter(const struct tcps *t, uint64_t salt, uint64_t bound);
 
-/* arp.c */
-void tcps_arp_input(struct tcps *t, const uint8_t *frame, size_t len);
-/* The neighbour through which `addr_raw` is reached, made when absent and pinned; TCPS_NO_NEIGHBOUR: none. */
-uint16_t tcps_neigh_get(struct tcps *t, uint32_t addr_raw);
+/* frame.c: headers of outgoing frames, and Ethernet addresses */
+/* Writes the Ethernet header, the tag included where it is ours to write. Returns where the packet begins. */
+uint8_t *tcps_eth_header(const struct tcps *t, uint8_t *frame, const uint8_t dst[6], uint16_t type);
+/* What the port must know of a frame that is no TCP segment. */
+struct tcps_tx_meta tcps_plain_meta(const struct tcps *t, bool ipv4);
+/* A frame for a packet of `len` bytes; NULL: none, counted. */
+uint8_t *tcps_frame_alloc(struct tcps *t, size_t len, void **handle);
+void tcps_frame_send(struct tcps *t, void *handle, size_t len, const struct tcps_tx_meta *meta);
+void tcps_ipv6_header(uint8_t *ip, uint32_t flow_raw, const uint8_t src[16], const uint8_t dst[16], uint8_t next,
+		      size_t payload_len, uint8_t hop_limit);
+/* The header of a connection's segment. */
+void tcps_ipv6_conn_header(const struct tcps_conn *c, uint8_t *ip, size_t payload_len);
+uint16_t tcps_addr_sum(uint32_t a_raw, uint32_t b_raw);
+uint16_t tcps_addr_sum6(const uint8_t a[16], const uint8_t b[16]);
+/* The sum of both ends' addresses. */
+uint16_t tcps_peer_sum(const struct tcps *t, const struct tcps_peer *peer);
+
+/* neigh.c: the neighbour table of both families */
+/* The neighbour through which the peer is reached, made when absent and pinned; TCPS_NO_NEIGHBOUR: none. */
+uint16_t tcps_neigh_get(struct tcps *t, const struct tcps_peer *peer);
 void tcps_neigh_put(struct tcps *t, uint16_t idx);
-/* A frame came from there and its sender answered us: usable until ARP says otherwise. */
+/* A frame came from there and its sender answered us: usable until it is asked. */
 void tcps_neigh_seed(struct tcps *t, uint16_t idx, const uint8_t mac[6]);
 /* Asks again for an address that something waits for. */
 void tcps_neigh_want(struct tcps *t, uint16_t idx);
+/* A segment is to go out through a neighbour that is STALE or less; false: its address is not known. */
+bool tcps_neigh_use(struct tcps *t, struct tcps_neigh *n);
 void tcps_neigh_timer(struct tcps *t, struct tcps_timer *timer);
-bool tcps_route(const struct tcps *t, uint32_t addr_raw, uint32_t *next_hop_raw);
 /* Finds a usable Ethernet address without pinning. */
-bool tcps_neigh_mac(struct tcps *t, uint32_t addr_raw, uint8_t mac[6]);
+bool tcps_neigh_mac(struct tcps *t, const struct tcps_peer *peer, uint8_t mac[6]);
+struct tcps_neigh *tcps_neigh_find(const struct tcps *t, bool v6, const uint8_t addr[16]);
+/* Its host speaks of itself: an entry is made if `create`; a new address makes it STALE, for nobody says that it hears us. */
+void tcps_neigh_heard(struct tcps *t, bool v6, const uint8_t addr[16], const uint8_t mac[6], bool create);
+/* Its host answered our question. */
+void tcps_neigh_confirm(struct tcps *t, struct tcps_neigh *n, const uint8_t mac[6]);
+/* A new Ethernet address that nobody confirmed. */
+void tcps_neigh_stale(struct tcps *t, struct tcps_neigh *n, const uint8_t mac[6]);
+const uint8_t *tcps_neigh_eth(const struct tcps_neigh *n);
+
+/* arp.c */
+void tcps_arp_input(struct tcps *t, const uint8_t *frame, const uint8_t *arp, size_t len);
+/* `mac` NULL: everybody is asked. `probe`: RFC 5227 1.1, the sender's address is left open. */
+bool tcps_arp_ask(struct tcps *t, const uint8_t addr[4], const uint8_t *mac, bool probe);
+
+/* nd.c */
+struct tcps_icmp6 {
+	const uint8_t *frame, *ip, *body; /* `body` is the ICMPv6 message, checksum verified */
+	uint32_t len;
+};
+void tcps_nd_input(struct tcps *t, const struct tcps_icmp6 *m);
+/* `mac` NULL: to the solicited-node group. `probe`: RFC 4862 5.4.2, from the unspecified address. */
+bool tcps_nd_ask(struct tcps *t, const uint8_t addr[16], const uint8_t *mac, bool probe);
+/* RFC 4861 7.2.6: unsolicited, to all nodes. */
+bool tcps_nd_announce(struct tcps *t, const struct tcps_own *own);
+/* RFC 3810: we listen to the solicited-node groups of our addresses. */
+void tcps_mld_report(struct tcps *t);
+void tcps_solicited_node(const uint8_t addr[16], uint8_t group[16]);
+
+/* own.c: the own addresses; DAD, ARP probes, announcements, defence */
+void tcps_own_init(struct tcps *t);
+void tcps_own_timer(struct tcps *t, struct tcps_timer *timer);
+/* Somebody else claims the address. */
+void tcps_own_conflict(struct tcps *t, struct tcps_own *own, const uint8_t mac[6]);
+/* Which of our IPv6 addresses it is, in whatever state; NULL: none. */
+struct tcps_own *tcps_own_find6(struct tcps *t, const uint8_t addr[16]);
+
+/* route.c */
+bool tcps_routes_init(struct tcps *t);
+/* The address on the link to which a packet for `addr` goes. */
+bool tcps_route(const struct tcps *t, bool v6, const uint8_t addr[16], uint8_t hop[16]);
 
 /* ipv4.c */
 void tcps_ipv4_other(struct tcps *t, const uint8_t *frame, const uint8_t *ip, uint32_t header_len, uint32_t total);
-bool tcps_source_is_bad(const struct tcps *t, uint32_t addr_raw);
-uint32_t tcps_addr_sum(uint32_t a_raw, uint32_t b_raw);
+bool tcps_source_is_bad(const struct tcps *t, const struct tcps_peer *peer);
+bool tcps_source4_is_bad(const struct tcps *t, uint32_t addr_raw);
+
+/* ipv6.c */
+/* A valid packet that is not plain TCP for us: extension headers are stepped over. Returns the TCP header of one that is after
+ * all, with what is left of the packet in *len, or NULL: dealt with. */
+const uint8_t *tcps_ipv6_other(struct tcps *t, const uint8_t *frame, const uint8_t *ip, uint32_t *len);
+bool tcps_source6_is_bad(const struct tcps *t, const uint8_t addr[16]);
+/* An ICMPv6 message being built; `len` and the header before it, if any, are given beforehand. */
+struct tcps_out6 {
+	size_t len, ext_len;
+	const uint8_t *ext; /* hop-by-hop options */
+	void *handle;
+	uint8_t *ip, *body; /* `body` is zeroed */
+};
+/* Errors: false when no frame is free. */
+bool tcps_icmp6_open(struct tcps *t, struct tcps_out6 *out, const uint8_t mac[6], const uint8_t src[16], const uint8_t dst[16],
+		     uint8_t hop_limit);
+void tcps_icmp6_close(struct tcps *t, struct tcps_out6 *out);
+/* Sums message and pseudo header. */
+uint16_t tcps_icmp6_sum(const uint8_t *ip, const uint8_t *body, uint32_t len);
+
+/* icmp.c: errors, both families, both ways */
+/* An error message arrived: `quoted` is the packet that caused it, as far as it came. */
+void tcps_icmp_error(struct tcps *t, bool v6, uint8_t type, uint8_t code, uint32_t info, const uint8_t *quoted, uint32_t len);
+/* Tells the source of a packet that it could not be used. */
+void tcps_icmp_error_send(struct tcps *t, const uint8_t *frame, const uint8_t *ip, uint32_t len, uint8_t type, uint8_t code,
+			  uint32_t info);
+bool tcps_icmp_allowed(struct tcps *t);
+
+/* pmtu.c */
+/* The largest packet to there. */
+uint32_t tcps_pmtu_of(const struct tcps *t, bool v6, const uint8_t addr[16]);
+void tcps_pmtu_note(struct tcps *t, bool v6, const uint8_t addr[16], uint32_t mtu);
+void tcps_pmtu_timer(struct tcps *t);
 
 /* conn.c */
-struct tcps_conn *tcps_conn_new(struct tcps *t, uint32_t peer_addr_raw, uint32_t ports_raw);
+struct tcps_conn *tcps_conn_new(struct tcps *t, const struct tcps_peer *peer);
+void tcps_conn_peer(const struct tcps_conn *c, struct tcps_peer *peer);
+struct tcps_conn *tcps_conn_find_peer(struct tcps *t, const struct tcps_peer *peer);
 void tcps_conn_close(struct tcps_conn *c, enum tcps_reason reason);
 void tcps_conn_done(struct tcps_conn *c); /* both FINs are through: TIME_WAIT or gone, once all is read */
 void tcps_conn_set_state(struct tcps_conn *c, enum tcps_state state);
@@ -378,13 +553,14 @@ void tcps_touched_squeeze(struct tcps *t);
 void tcps_conn_slot_free(struct tcps_conn *c);
 uint8_t tcps_listener_cc(const struct tcps *t, uint32_t ports_raw);
 void tcps_conn_mss(struct tcps_conn *c, uint16_t peer_mss);
+/* The path takes packets of at most tcps_pmtu_of(): follows it down, and resends what was too large; or up again. */
+void tcps_conn_pmtu(struct tcps_conn *c);
 const char *tcps_state_name(unsigned state);
 
 /* mini.c */
 void tcps_mini_init(struct tcps_mini_pool *p, enum tcps_timer_kind kind);
-struct tcps_mini *tcps_mini_find(const struct tcps *t, const struct tcps_mini_pool *p, uint32_t peer_addr_raw, uint32_t ports_raw);
-struct tcps_mini *tcps_mini_new(struct tcps *t, struct tcps_mini_pool *p, uint32_t peer_addr_raw, uint32_t ports_raw,
-				bool *recycled);
+struct tcps_mini *tcps_mini_find(const struct tcps *t, const struct tcps_mini_pool *p, const struct tcps_peer *peer);
+struct tcps_mini *tcps_mini_new(struct tcps *t, struct tcps_mini_pool *p, const struct tcps_peer *peer, bool *recycled);
 void tcps_mini_free(struct tcps *t, struct tcps_mini_pool *p, struct tcps_mini *m);
 
 /* half_open.c */
@@ -402,7 +578,7 @@ void tcps_time_wait_timer(struct tcps *t, struct tcps_timer *timer);
 bool tcps_options_parse_ts(struct tcps_seg *s);
 bool tcps_options_parse_syn(const struct tcps_seg *s, struct tcps_syn_opts *out);
 struct tcps_syn_ask {
-	bool wscale, ts, sack;
+	bool v6, wscale, ts, sack;
 	uint32_t ts_val, ts_ecr;
 };
 uint32_t tcps_options_syn(const struct tcps *t, uint8_t *to, const struct tcps_syn_ask *ask);
@@ -475,7 +651,7 @@ void tcps_window_open(struct tcps_conn *c); /* owes a window update when one is 
 
 /* reply.c: segments that belong to no connection block */
 struct tcps_reply {
-	uint32_t peer_addr_raw, ports_raw; /* as they arrived */
+	const struct tcps_peer *peer;
 	uint32_t seq, ack;
 	uint32_t wnd;
 	uint8_t flags;
@@ -535,9 +711,9 @@ static inline void tcps_block_free(struct tcps *t, uint32_t idx)
 	t->block_free_count++;
 }
 
-static inline uint64_t tcps_hash_key(const struct tcps *t, uint32_t peer_addr_raw, uint32_t ports_raw)
+static inline uint64_t tcps_hash_key(const struct tcps *t, uint32_t peer_key, uint32_t ports_raw)
 {
-	return siphash_tuple(t->cfg.secret, peer_addr_raw, ports_raw);
+	return siphash_tuple(t->cfg.secret, peer_key, ports_raw);
 }
 
 /* Returns whether the block was busy already, to be handed to tcps_conn_leave(). */
@@ -558,21 +734,64 @@ static inline void tcps_conn_leave(struct tcps_conn *c, bool was_busy)
 		tcps_conn_slot_free(c);
 }
 
-static inline struct tcps_conn *tcps_conn_find(struct tcps *t, uint32_t peer_addr_raw, uint32_t ports_raw)
+/* Over IPv4. */
+static inline __attribute__((always_inline)) struct tcps_conn *tcps_conn_find(struct tcps *t, uint32_t peer_addr_raw,
+									      uint32_t ports_raw)
 {
 	struct tcps_conn *last = t->last_found;
-	if (last != NULL && last->ports_raw == ports_raw && last->peer_addr_raw == peer_addr_raw)
+	if (last != NULL && last->ports_raw == ports_raw && last->peer_key == peer_addr_raw)
 		return last;
 	uint32_t idx = t->buckets[tcps_hash_key(t, peer_addr_raw, ports_raw) & t->bucket_mask];
 	while (idx != TCPS_NIL) {
 		struct tcps_conn *c = &t->conns[idx];
-		if (c->ports_raw == ports_raw && c->peer_addr_raw == peer_addr_raw) {
+		if (c->ports_raw == ports_raw && c->peer_key == peer_addr_raw && c->own == OWN_V4) {
 			t->last_found = c;
 			return c;
 		}
 		idx = c->hash_next_idx;
 	}
 	return NULL;
+}
+
+static inline bool tcps_addr6_equal(const uint8_t a[16], const uint8_t b[16])
+{
+	return ((tcps_load64(a) ^ tcps_load64(b)) | (tcps_load64(a + 8) ^ tcps_load64(b + 8))) == 0;
+}
+
+static inline struct tcps_conn *tcps_conn_find6(struct tcps *t, const uint8_t addr[16], uint32_t ports_raw, unsigned own)
+{
+	struct tcps_conn *last = t->last_found6;
+	if (last != NULL && last->ports_raw == ports_raw && last->own == own && tcps_addr6_equal(last->cold->peer_addr, addr))
+		return last;
+	uint32_t key = tcps_key6(t, addr, own), idx = t->buckets[tcps_hash_key(t, key, ports_raw) & t->bucket_mask];
+	while (idx != TCPS_NIL) {
+		struct tcps_conn *c = &t->conns[idx];
+		if (c->ports_raw == ports_raw && c->peer_key == key && c->own == own &&
+		    tcps_addr6_equal(c->cold->peer_addr, addr)) {
+			t->last_found6 = c;
+			return c;
+		}
+		idx = c->hash_next_idx;
+	}
+	return NULL;
+}
+
+static inline void tcps_peer4(struct tcps_peer *peer, uint32_t addr_raw, uint32_t ports_raw)
+{
+	*peer = (struct tcps_peer){.key = addr_raw, .ports_raw = ports_raw, .own = OWN_V4};
+	put_raw32(peer->addr, addr_raw);
+}
+
+static inline void tcps_peer6(const struct tcps *t, struct tcps_peer *peer, const uint8_t addr[16], uint32_t ports_raw,
+			      unsigned own)
+{
+	*peer = (struct tcps_peer){.key = tcps_key6(t, addr, own), .ports_raw = ports_raw, .v6 = true, .own = (uint8_t)own};
+	memcpy(peer->addr, addr, 16);
+}
+
+static inline bool tcps_peer_equal(const struct tcps_peer *a, const struct tcps_peer *b)
+{
+	return a->key == b->key && a->ports_raw == b->ports_raw && a->own == b->own && tcps_addr6_equal(a->addr, b->addr);
 }
 
 /* Puts the connection on the list of those that the next flush looks at. */
@@ -622,26 +841,40 @@ static inline void tcps_send_sync(struct tcps_conn *c)
 	}
 }
 
-/* `addr_sum` of both addresses is constant per connection; the rest of the header is known beforehand but its length. */
-static inline void tcps_ipv4_header(const struct tcps *t, uint8_t *ip, uint32_t peer_addr_raw, uint8_t protocol, size_t len,
-				    uint32_t addr_sum)
+/* The ten bytes that an IPv4 header begins with; of these only the length is not known beforehand. */
+#define TCPS_IPV4_BEGIN 10u
+static inline void tcps_ipv4_begin(uint8_t *ip, uint8_t protocol)
+{
+	put_be32(ip, 0x4500u << 16);
+	put_be32(ip + 4, IPV4_FLAG_DF);
+	put_be16(ip + 8, (uint16_t)(IPV4_TTL << 8 | protocol));
+}
+
+/* The other ten, and the length. `addr_sum` of both addresses is constant per connection. */
+static inline void tcps_ipv4_end(const struct tcps *t, uint8_t *ip, uint32_t peer_addr_raw, uint8_t protocol, size_t len,
+				 uint32_t addr_sum)
 {
 	uint16_t total = htobe16((uint16_t)len);
-	uint16_t ttl_protocol = htobe16((uint16_t)(IPV4_TTL << 8 | protocol));
-	put_be16(ip, 0x4500);
 	put_raw16(ip + 2, total);
-	put_be32(ip + 4, IPV4_FLAG_DF);
-	put_raw16(ip + 8, ttl_protocol);
 	put_raw32(ip + 12, t->addr_raw);
 	put_raw32(ip + 16, peer_addr_raw);
 	uint16_t cksum = 0;
 	if (!t->cfg.tx_ip_cksum_offload) {
-		uint32_t sum = addr_sum + htobe16(0x4500) + total + htobe16(IPV4_FLAG_DF) + ttl_protocol;
+		uint32_t constant =
+			(uint32_t)htobe16(0x4500) + htobe16(IPV4_FLAG_DF) + htobe16((uint16_t)(IPV4_TTL << 8 | protocol));
+		uint32_t sum = addr_sum + constant + total;
 		sum = (sum & 0xffff) + (sum >> 16);
 		sum = (sum & 0xffff) + (sum >> 16);
 		cksum = (uint16_t)~sum;
 	}
 	put_raw16(ip + 10, cksum);
+}
+
+static inline void tcps_ipv4_header(const struct tcps *t, uint8_t *ip, uint32_t peer_addr_raw, uint8_t protocol, size_t len,
+				    uint32_t addr_sum)
+{
+	tcps_ipv4_begin(ip, protocol);
+	tcps_ipv4_end(t, ip, peer_addr_raw, protocol, len, addr_sum);
 }
 
 /* Makes sure that the connection's one timer fires no later than this deadline. */

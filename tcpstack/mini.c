@@ -23,14 +23,14 @@ void tcps_mini_init(struct tcps_mini_pool *p, enum tcps_timer_kind kind)
 		p->buckets[i] = TCPS_NIL;
 }
 
-struct tcps_mini *tcps_mini_find(const struct tcps *t, const struct tcps_mini_pool *p, uint32_t peer_addr_raw, uint32_t ports_raw)
+struct tcps_mini *tcps_mini_find(const struct tcps *t, const struct tcps_mini_pool *p, const struct tcps_peer *peer)
 {
 	if (p->count == 0)
 		return NULL;
-	uint32_t idx = p->buckets[tcps_hash_key(t, peer_addr_raw, ports_raw) & p->bucket_mask];
+	uint32_t idx = p->buckets[tcps_hash_key(t, peer->key, peer->ports_raw) & p->bucket_mask];
 	while (idx != TCPS_NIL) {
 		struct tcps_mini *m = &p->recs[idx];
-		if (m->peer_addr_raw == peer_addr_raw && m->ports_raw == ports_raw)
+		if (tcps_peer_equal(&m->peer, peer))
 			return m;
 		idx = m->hash_next_idx;
 	}
@@ -42,7 +42,7 @@ void tcps_mini_free(struct tcps *t, struct tcps_mini_pool *p, struct tcps_mini *
 	assert(m->in_use);
 	uint32_t idx = (uint32_t)(m - p->recs);
 	tcps_wheel_del(&t->wheel, &m->timer);
-	uint32_t *link = &p->buckets[tcps_hash_key(t, m->peer_addr_raw, m->ports_raw) & p->bucket_mask];
+	uint32_t *link = &p->buckets[tcps_hash_key(t, m->peer.key, m->peer.ports_raw) & p->bucket_mask];
 	while (*link != idx)
 		link = &p->recs[*link].hash_next_idx;
 	*link = m->hash_next_idx;
@@ -60,8 +60,7 @@ void tcps_mini_free(struct tcps *t, struct tcps_mini_pool *p, struct tcps_mini *
 	p->count--;
 }
 
-struct tcps_mini *tcps_mini_new(struct tcps *t, struct tcps_mini_pool *p, uint32_t peer_addr_raw, uint32_t ports_raw,
-				bool *recycled)
+struct tcps_mini *tcps_mini_new(struct tcps *t, struct tcps_mini_pool *p, const struct tcps_peer *peer, bool *recycled)
 {
 	*recycled = p->free_idx == TCPS_NIL;
 	if (*recycled)
@@ -69,9 +68,9 @@ struct tcps_mini *tcps_mini_new(struct tcps *t, struct tcps_mini_pool *p, uint32
 	uint32_t idx = p->free_idx;
 	struct tcps_mini *m = &p->recs[idx];
 	p->free_idx = m->hash_next_idx;
-	*m = (struct tcps_mini){.peer_addr_raw = peer_addr_raw, .ports_raw = ports_raw, .in_use = true};
+	*m = (struct tcps_mini){.peer = *peer, .in_use = true};
 	m->timer.kind = (uint8_t)p->kind;
-	uint32_t *bucket = &p->buckets[tcps_hash_key(t, peer_addr_raw, ports_raw) & p->bucket_mask];
+	uint32_t *bucket = &p->buckets[tcps_hash_key(t, peer->key, peer->ports_raw) & p->bucket_mask];
 	m->hash_next_idx = *bucket;
 	*bucket = idx;
 	m->newer_idx = TCPS_NIL;

@@ -47,7 +47,7 @@ bool tcps_options_parse_syn(const struct tcps_seg *s, struct tcps_syn_opts *out)
 	const uint8_t *p = s->opts, *end = p + s->opts_len, *body = NULL;
 	uint32_t body_len = 0;
 	int kind;
-	*out = (struct tcps_syn_opts){.mss = TCP_MSS_DEFAULT};
+	*out = (struct tcps_syn_opts){.mss = s->peer.v6 ? TCP_MSS_DEFAULT6 : TCP_MSS_DEFAULT};
 	while ((kind = next_option(&p, end, &body, &body_len)) > 0) {
 		if (kind == (int)TCP_OPT_MSS && body_len == 2) {
 			out->mss = get_be16(body);
@@ -87,7 +87,7 @@ uint32_t tcps_options_syn(const struct tcps *t, uint8_t *to, const struct tcps_s
 	uint32_t n = 0;
 	to[n++] = TCP_OPT_MSS;
 	to[n++] = 4;
-	put_be16(to + n, (uint16_t)t->mss_local);
+	put_be16(to + n, (uint16_t)(ask->v6 ? t->mss_local6 : t->mss_local));
 	n += 2;
 	if (ask->ts || ask->sack) {
 		to[n] = ask->ts && ask->sack ? TCP_OPT_SACK_OK : TCP_OPT_NOP;

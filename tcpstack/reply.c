@@ -13,7 +13,8 @@
 bool tcps_reply(struct tcps *t, const struct tcps_reply *r)
 {
 	uint8_t mac[6];
-	if (!tcps_neigh_mac(t, r->peer_addr_raw, mac)) {
+	const struct tcps_peer *peer = r->peer;
+	if (!tcps_neigh_mac(t, peer, mac)) {
 		/* Not asked for yet: the way back is the way it came. */
 		if (r->mac == NULL) {
 			TCPS_COUNT(t, no_neighbour);
@@ -21,21 +22,18 @@ bool tcps_reply(struct tcps *t, const struct tcps_reply *r)
 		}
 		memcpy(mac, r->mac, 6);
 	}
-	uint32_t header_len = TCP_HLEN + r->opts_len;
-	size_t frame_len = TCP_OFFSET + header_len;
+	uint32_t header_len = TCP_HLEN + r->opts_len, ip_len = peer->v6 ? IPV6_HLEN : IPV4_HLEN;
 	void *handle;
-	uint8_t *f = t->ops.tx_alloc(t->ctx, frame_len, &handle);
-	if (f == NULL) {
-		TCPS_COUNT(t, tx_blocked);
+	uint8_t *f = tcps_frame_alloc(t, ip_len + header_len, &handle);
+	if (f == NULL)
 		return false;
-	}
-	uint32_t addr_sum = tcps_addr_sum(t->addr_raw, r->peer_addr_raw);
-	memcpy(f, mac, 6);
-	memcpy(f + 6, t->cfg.mac, 6);
-	put_be16(f + 12, ETH_TYPE_IPV4);
-	tcps_ipv4_header(t, f + ETH_HLEN, r->peer_addr_raw, IPPROTO_TCP_NUM, frame_len - ETH_HLEN, addr_sum);
-	uint8_t *tcp = f + TCP_OFFSET;
-	put_raw32(tcp, r->ports_raw << 16 | r->ports_raw >> 16);
+	uint32_t addr_sum = tcps_peer_sum(t, peer);
+	uint8_t *ip = tcps_eth_header(t, f, mac, peer->v6 ? ETH_TYPE_IPV6 : ETH_TYPE_IPV4), *tcp = ip + ip_len;
+	if (peer->v6)
+		tcps_ipv6_header(ip, 0, t->own[peer->own].addr, peer->addr, IPPROTO_TCP_NUM, header_len, IPV6_HOP_LIMIT);
+	else
+		tcps_ipv4_header(t, ip, peer->key, IPPROTO_TCP_NUM, ip_len + header_len, addr_sum);
+	put_raw32(tcp, peer->ports_raw << 16 | peer->ports_raw >> 16);
 	put_be32(tcp + 4, r->seq);
 	put_be32(tcp + 8, r->ack);
 	tcp[12] = (uint8_t)(header_len << 2);
@@ -49,13 +47,9 @@ bool tcps_reply(struct tcps *t, const struct tcps_reply *r)
 		put_raw16(tcp + 16, tcps_sum_fold64(sum));
 	else
 		put_raw16(tcp + 16, (uint16_t)~tcps_sum_fold64(tcps_sum_words(sum, tcp, header_len)));
-	const struct tcps_tx_meta meta = {.ip_cksum = t->cfg.tx_ip_cksum_offload,
-					  .tcp_cksum = t->cfg.tx_tcp_cksum_offload,
-					  .l2_len = ETH_HLEN,
-					  .l3_len = IPV4_HLEN,
-					  .l4_len = (uint8_t)header_len};
-	t->ops.tx_send(t->ctx, handle, frame_len, &meta);
-	TCPS_COUNT(t, frames_out);
+	struct tcps_tx_meta meta = t->form[peer->own].meta;
+	meta.l4_len = (uint8_t)header_len;
+	tcps_frame_send(t, handle, ip_len + header_len, &meta);
 	TCPS_COUNT(t, segments_out);
 	return true;
 }
@@ -78,7 +72,7 @@ void tcps_reset_reply(struct tcps *t, const struct tcps_seg *s)
 {
 	if ((s->flags & TCP_RST) != 0 || !reset_allowed(t))
 		return;
-	struct tcps_reply r = {.peer_addr_raw = s->peer_addr_raw, .ports_raw = s->ports_raw, .mac = s->frame + 6};
+	struct tcps_reply r = {.peer = &s->peer, .mac = s->frame + 6};
 	if (s->flags & TCP_ACK) {
 		r.seq = s->ack;
 		r.flags = TCP_RST;

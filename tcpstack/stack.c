@@ -69,6 +69,18 @@ static size_t lay_out(struct tcps *t, const struct tcps_config *cfg, uint8_t *ba
 	return (v.used + 63) & ~(size_t)63;
 }
 
+/* A global or unique local unicast address, and a link that IPv6 may use: RFC 4291 2.4, RFC 8200 5. */
+static bool ipv6_valid(const struct tcps_config *cfg)
+{
+	static const uint8_t none[16];
+	const uint8_t *a = cfg->ipv6;
+	if (memcmp(a, none, 16) == 0)
+		return memcmp(cfg->ipv6_gateway, none, 16) == 0;
+	bool unicast = a[0] != 0 && a[0] != 0xff && !(a[0] == 0xfe && (a[1] & 0x80) != 0);
+	return unicast && cfg->ipv6_prefix_len > 0 && cfg->ipv6_prefix_len <= 128 && cfg->mtu >= IPV6_MTU_MIN &&
+	       cfg->ipv6_gateway[0] != 0xff && memcmp(cfg->ipv6_gateway, a, 16) != 0;
+}
+
 static bool config_valid(const struct tcps_config *cfg)
 {
 	bool pools = cfg->conns_max > 0 && cfg->conns_max < 1u << 28 && cfg->half_open_max > 0 && cfg->half_open_max < 1u << 28 &&
@@ -76,9 +88,12 @@ static bool config_valid(const struct tcps_config *cfg)
 		     cfg->neighbours_max < TCPS_NO_NEIGHBOUR && cfg->blocks_max > 0 && cfg->blocks_max < 1u << 30;
 	bool times = cfg->rto_min_ns > 0 && cfg->rto_min_ns <= cfg->rto_max_ns && cfg->rto_max_ns / 1000 < UINT32_MAX &&
 		     cfg->msl_ns > 0 && cfg->retransmits_max > 0 && cfg->retransmits_max < UINT8_MAX && cfg->cc <= TCPS_CC_NEWRENO;
+	bool network = cfg->route_count <= TCPS_ROUTES_MAX && cfg->vlan_id < VLAN_ID_MASK && ipv6_valid(cfg) &&
+		       (cfg->mss_max == 0 || cfg->mss_max >= TCPS_MSS_FLOOR) &&
+		       (cfg->pmtu_min == 0 || (cfg->pmtu_min >= 68 && cfg->pmtu_min <= cfg->mtu));
 	bool sizes = cfg->mtu >= 576 && cfg->recv_window_bytes >= 2048 && cfg->recv_window_bytes < 1u << 30 &&
 		     cfg->ipv4_prefix_len <= 32 && (cfg->mac[0] & 1) == 0;
-	return pools && times && sizes;
+	return pools && times && sizes && network;
 }
 
 size_t tcps_mem_bytes(const struct tcps_config *cfg)
@@ -127,6 +142,40 @@ static void pools_init(struct tcps *t)
 	tcps_mini_init(&t->time_wait, TCPS_TIMER_TIME_WAIT);
 }
 
+static uint32_t clamped(const struct tcps_config *cfg, uint32_t mss)
+{
+	return cfg->mss_max != 0 && cfg->mss_max < mss ? cfg->mss_max : mss;
+}
+
+/* Addresses, routes, and what every frame and its description begin with. Errors: false when a route is malformed. */
+static bool network_init(struct tcps *t)
+{
+	const struct tcps_config *cfg = &t->cfg;
+	t->addr_raw = get_raw32(cfg->ipv4);
+	t->mask_raw = cfg->ipv4_prefix_len == 0 ? 0 : htobe32(UINT32_MAX << (32 - cfg->ipv4_prefix_len));
+	t->mss_local = clamped(cfg, cfg->mtu - IPV4_HLEN - TCP_HLEN);
+	t->mss_local6 = clamped(cfg, cfg->mtu - IPV6_HLEN - TCP_HLEN);
+	bool tag_is_ours = cfg->vlan_id != 0 && !cfg->tx_vlan_offload;
+	t->tx_l2_len = ETH_HLEN + (tag_is_ours ? VLAN_HLEN : 0);
+	const struct tcps_form form4 = {.tcp_at = t->tx_l2_len + IPV4_HLEN,
+					.meta = {.ip_cksum = cfg->tx_ip_cksum_offload,
+						 .tcp_cksum = cfg->tx_tcp_cksum_offload,
+						 .l2_len = (uint8_t)t->tx_l2_len,
+						 .l3_len = IPV4_HLEN,
+						 .vlan_insert = cfg->vlan_id != 0 && cfg->tx_vlan_offload,
+						 .vlan_tci = cfg->vlan_id}};
+	struct tcps_form form6 = form4;
+	form6.tcp_at = t->tx_l2_len + IPV6_HLEN;
+	form6.meta.ip_cksum = false;
+	form6.meta.l3_len = IPV6_HLEN;
+	form6.meta.ipv6 = true;
+	t->form[OWN_V4] = form4;
+	t->form[OWN_GLOBAL] = t->form[OWN_LINK] = form6;
+	t->pmtu_timer.kind = TCPS_TIMER_PMTU;
+	tcps_own_init(t);
+	return tcps_routes_init(t);
+}
+
 struct tcps *tcps_init(void *mem, size_t mem_bytes, const struct tcps_config *cfg, const struct tcps_ops *ops, void *ctx,
 		       uint64_t now_ns)
 {
@@ -138,14 +187,12 @@ struct tcps *tcps_init(void *mem, size_t mem_bytes, const struct tcps_config *cf
 	t->ops = *ops;
 	t->ctx = ctx;
 	t->now_ns = now_ns;
-	t->addr_raw = get_raw32(cfg->ipv4);
-	t->mask_raw = cfg->ipv4_prefix_len == 0 ? 0 : htobe32(UINT32_MAX << (32 - cfg->ipv4_prefix_len));
-	t->gateway_raw = get_raw32(cfg->ipv4_gateway);
+	if (!network_init(t))
+		return NULL;
 	t->rto_min_us = (uint32_t)((cfg->rto_min_ns + 999) / 1000);
 	t->rto_max_us = (uint32_t)(cfg->rto_max_ns / 1000);
 	if (t->rto_max_us < t->rto_min_us)
 		t->rto_max_us = t->rto_min_us;
-	t->mss_local = cfg->mtu - IPV4_HLEN - TCP_HLEN;
 	uint32_t half = cfg->recv_window_bytes / 2;
 	t->window_step = half < t->mss_local ? half : t->mss_local;
 	while (t->rcv_wscale < TCP_WSCALE_MAX && cfg->recv_window_bytes >> t->rcv_wscale > 0xffff)
@@ -174,6 +221,12 @@ static void run_timers(struct tcps *t)
 			break;
 		case TCPS_TIMER_NEIGHBOUR:
 			tcps_neigh_timer(t, timer);
+			break;
+		case TCPS_TIMER_OWN:
+			tcps_own_timer(t, timer);
+			break;
+		case TCPS_TIMER_PMTU:
+			tcps_pmtu_timer(t);
 			break;
 		}
 	}
@@ -233,6 +286,8 @@ const char *tcps_reason_text(enum tcps_reason reason)
 		return "connection refused";
 	case TCPS_CLOSED_NO_BUFFERS:
 		return "out of buffers";
+	case TCPS_CLOSED_UNREACHABLE:
+		return "the peer cannot be reached";
 	}
 	return "?";
 }

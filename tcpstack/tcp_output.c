@@ -22,7 +22,8 @@ static __attribute__((noinline)) uint32_t syn_options(const struct tcps_conn *c,
 {
 	const struct tcps *t = c->t;
 	bool ack = (flags & TCP_ACK) != 0;
-	const struct tcps_syn_ask ask = {.wscale = !ack || c->snd_wscale != 0 || c->rcv_wscale != 0,
+	const struct tcps_syn_ask ask = {.v6 = c->own != OWN_V4,
+					 .wscale = !ack || c->snd_wscale != 0 || c->rcv_wscale != 0,
 					 .ts = !ack || (c->flags & CF_TS) != 0,
 					 .sack = ack ? (c->flags & CF_SACK) != 0 : !t->cfg.no_sack,
 					 .ts_val = tcps_ts_now(t, c->ts_offset),
@@ -90,11 +91,12 @@ static inline __attribute__((always_inline)) enum tcps_emit emit(struct tcps_con
 								 uint32_t opts_len)
 {
 	struct tcps *t = c->t;
-	const struct tcps_neigh *n = &t->neighs[c->neigh_idx];
-	if (__builtin_expect(n->state < NEIGH_PROBE, 0))
+	struct tcps_neigh *n = &t->neighs[c->neigh_idx];
+	if (__builtin_expect(n->state <= NEIGH_STALE, 0) && !tcps_neigh_use(t, n))
 		return no_neighbour(c);
+	const struct tcps_form *form = &t->form[c->own];
 	uint32_t header_len = TCP_HLEN + opts_len;
-	size_t frame_len = TCP_OFFSET + header_len + len;
+	size_t frame_len = form->tcp_at + header_len + len;
 	void *handle;
 	uint8_t *f = t->ops.tx_alloc(t->ctx, frame_len, &handle);
 	if (__builtin_expect(f == NULL, 0)) {
@@ -102,11 +104,12 @@ static inline __attribute__((always_inline)) enum tcps_emit emit(struct tcps_con
 		t->tx_starved = true;
 		return EMIT_NO_FRAME;
 	}
-	memcpy(f, n->mac, 6);
-	memcpy(f + 6, t->cfg.mac, 6);
-	put_be16(f + 12, ETH_TYPE_IPV4);
-	tcps_ipv4_header(t, f + ETH_HLEN, c->peer_addr_raw, IPPROTO_TCP_NUM, frame_len - ETH_HLEN, c->addr_sum);
-	uint8_t *tcp = f + TCP_OFFSET;
+	memcpy(f, n->eth, TCPS_ETH_ROOM); /* what is too much is overwritten */
+	uint8_t *tcp = f + form->tcp_at;
+	if (__builtin_expect(c->own != OWN_V4, 0))
+		tcps_ipv6_conn_header(c, tcp - IPV6_HLEN, header_len + len);
+	else
+		tcps_ipv4_end(t, tcp - IPV4_HLEN, c->peer_key, IPPROTO_TCP_NUM, IPV4_HLEN + header_len + len, c->addr_sum);
 	put_raw32(tcp, c->ports_raw << 16 | c->ports_raw >> 16);
 	put_be32(tcp + 4, seq);
 	put_be32(tcp + 8, (flags & TCP_ACK) != 0 ? c->rcv_nxt : 0);
@@ -127,11 +130,8 @@ static inline __attribute__((always_inline)) enum tcps_emit emit(struct tcps_con
 	TCPS_COUNT(t, frames_out);
 	TCPS_COUNT(t, segments_out);
 	TCPS_COUNT_ADD(t, bytes_out, len);
-	const struct tcps_tx_meta meta = {.ip_cksum = t->cfg.tx_ip_cksum_offload,
-					  .tcp_cksum = t->cfg.tx_tcp_cksum_offload,
-					  .l2_len = ETH_HLEN,
-					  .l3_len = IPV4_HLEN,
-					  .l4_len = (uint8_t)header_len};
+	struct tcps_tx_meta meta = form->meta;
+	meta.l4_len = (uint8_t)header_len;
 	t->ops.tx_send(t->ctx, handle, frame_len, &meta);
 	return EMIT_SENT;
 }

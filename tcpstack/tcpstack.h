@@ -1,9 +1,10 @@
 /*
  * tcpstack.h - the public face of the userspace TCP/IP stack.
  *
- * Owns: one `struct tcps` per worker: ARP, IPv4, ICMP echo and TCP as pure transitions over memory that the caller gave.
+ * Owns: one `struct tcps` per worker: ARP and neighbour discovery, IPv4 and IPv6, ICMP and TCP as pure transitions over
+ *       memory that the caller gave.
  * Core: the worker that made it; nothing here locks, allocates, reads a clock or asks for entropy (all are arguments).
- * Spec: RFC 826, 791, 792, 9293, 7323, 6298, 5681.
+ * Spec: RFC 826, 791, 792, 8200, 4443, 4861, 4862, 1191, 8201, 5927, 9293, 7323, 6298, 5681, IEEE 802.1Q.
  */
 #ifndef TICKWIRE_TCPSTACK_H
 #define TICKWIRE_TCPSTACK_H
@@ -29,6 +30,14 @@ struct tcps_endpoint {
 enum tcps_cc {
 	TCPS_CC_CUBIC,  /* RFC 9438 */
 	TCPS_CC_NEWRENO /* RFC 5681, 6582 */
+};
+
+/* A static route. The longest prefix that covers a destination wins, the own networks among them. */
+#define TCPS_ROUTES_MAX 16u
+struct tcps_route {
+	struct tcps_addr prefix;
+	uint8_t prefix_len;
+	struct tcps_addr gateway; /* of the same family, on the link */
 };
 
 struct tcps_config {
@@ -62,28 +71,48 @@ struct tcps_config {
 	bool no_sack;             /* neither offer SACK nor accept it */
 
 	uint8_t secret[16]; /* siphash key for the connection table and RFC 6528 initial sequence numbers */
+
+	/* The network beyond one IPv4 address; all zero: none of it. */
+	uint8_t ipv6[16]; /* a global or unique local address; with it comes the link-local one, made from `mac` */
+	uint8_t ipv6_prefix_len;
+	uint8_t ipv6_gateway[16];
+	struct tcps_route routes[TCPS_ROUTES_MAX];
+	uint32_t route_count;
+	uint16_t vlan_id;      /* 1..4094: every frame bears this 802.1Q tag, and others are dropped; 0: frames bear none */
+	bool tx_vlan_offload;  /* the port inserts the tag: tcps_tx_meta.vlan_insert */
+	uint16_t mss_max;      /* clamps what is announced and what is sent; 0: the MTU decides alone */
+	uint16_t pmtu_min;     /* no report lowers an IPv4 path below; 0: 552. IPv6: 1280 always */
+	uint8_t dad_transmits; /* RFC 4862: questions before an IPv6 address is used; 0: it is used at once */
+	uint8_t arp_probes;    /* RFC 5227: the same for the IPv4 address */
 };
 
 #define TCPS_BLOCK_BYTES 2048u
 
 enum tcps_reason {
-	TCPS_CLOSED_NORMALLY,  /* both FINs seen and acknowledged */
-	TCPS_CLOSED_RESET,     /* RST from the peer */
-	TCPS_CLOSED_TIMEOUT,   /* retransmission, keepalive or handshake gave up */
-	TCPS_CLOSED_ABORTED,   /* tcps_abort() by the owner */
-	TCPS_CLOSED_REFUSED,   /* an active open was answered by RST */
-	TCPS_CLOSED_NO_BUFFERS /* a pool ran dry where nothing else could be done */
+	TCPS_CLOSED_NORMALLY,   /* both FINs seen and acknowledged */
+	TCPS_CLOSED_RESET,      /* RST from the peer */
+	TCPS_CLOSED_TIMEOUT,    /* retransmission, keepalive or handshake gave up */
+	TCPS_CLOSED_ABORTED,    /* tcps_abort() by the owner */
+	TCPS_CLOSED_REFUSED,    /* an active open was answered by RST */
+	TCPS_CLOSED_NO_BUFFERS, /* a pool ran dry where nothing else could be done */
+	TCPS_CLOSED_UNREACHABLE /* an active open failed, and ICMP said why: no way, or forbidden */
 };
 
 /* Bits of the `rx_flags` argument of tcps_input(): what the port has verified already. */
 #define TCPS_RX_IP_CKSUM_GOOD 0x1u
 #define TCPS_RX_L4_CKSUM_GOOD 0x2u
+/* The port took the 802.1Q tag off; its control information is in the upper half: TCPS_RX_VLAN(tci). */
+#define TCPS_RX_VLAN_STRIPPED 0x4u
+#define TCPS_RX_VLAN(tci)     (TCPS_RX_VLAN_STRIPPED | (uint32_t)(tci) << 16)
 
 /* What the port is asked to do with an outgoing frame. */
 struct tcps_tx_meta {
 	bool ip_cksum;  /* fill the IPv4 header checksum */
 	bool tcp_cksum; /* fill the TCP checksum */
 	uint8_t l2_len, l3_len, l4_len;
+	bool ipv6;
+	bool vlan_insert; /* the port puts an 802.1Q tag with vlan_tci behind the addresses */
+	uint16_t vlan_tci;
 };
 
 /*
@@ -135,7 +164,10 @@ void tcps_tick(struct tcps *t, uint64_t now_ns);
 void tcps_flush(struct tcps *t, uint64_t now_ns);
 /* The time at which tcps_tick() next has work; UINT64_MAX when no timer is armed. For the simulator and idle sleeping. */
 uint64_t tcps_next_deadline(const struct tcps *t);
-/* Announces the own address (gratuitous ARP, RFC 5227). */
+/*
+ * The link is there: asks whether the own addresses are free, where the configuration wants that, and announces them (RFC 5227,
+ * RFC 4862, RFC 4861 7.2.6). Addresses that are to be asked about are not used before.
+ */
 void tcps_announce(struct tcps *t, uint64_t now_ns);
 
 /*
@@ -185,6 +217,11 @@ struct tcps_conn_info {
 	uint64_t retransmits, bytes_in, bytes_out;
 };
 void tcps_info(const struct tcps_conn *c, struct tcps_conn_info *out);
+
+/* The link-local address, in network order; false where IPv6 is not configured. */
+bool tcps_link_local(const struct tcps *t, uint8_t addr[16]);
+/* Every configured address is in use: none is still being asked about, none turned out to be another host's. */
+bool tcps_addresses_ready(const struct tcps *t);
 
 /* Counters, listed once in counters.def (drop reasons included). */
 enum tcps_counter {

@@ -11,7 +11,9 @@ void tcps_time_wait_new(struct tcps_conn *c)
 {
 	struct tcps *t = c->t;
 	bool recycled;
-	struct tcps_mini *m = tcps_mini_new(t, &t->time_wait, c->peer_addr_raw, c->ports_raw, &recycled);
+	struct tcps_peer peer;
+	tcps_conn_peer(c, &peer);
+	struct tcps_mini *m = tcps_mini_new(t, &t->time_wait, &peer, &recycled);
 	if (recycled)
 		TCPS_COUNT(t, time_wait_recycled);
 	m->snd_seq = c->snd_max;
@@ -33,8 +35,7 @@ static void ack_again(struct tcps *t, const struct tcps_mini *m, const struct tc
 	put_be32(opts, TCP_OPT_TS_WORD);
 	put_be32(opts + 4, tcps_ts_now(t, m->ts_offset));
 	put_be32(opts + 8, m->ts_recent);
-	const struct tcps_reply r = {.peer_addr_raw = m->peer_addr_raw,
-				     .ports_raw = m->ports_raw,
+	const struct tcps_reply r = {.peer = &m->peer,
 				     .seq = m->snd_seq,
 				     .ack = m->rcv_seq,
 				     .wnd = 0xffff,
@@ -60,7 +61,7 @@ void tcps_time_wait_input(struct tcps *t, struct tcps_mini *m, const struct tcps
 		return;
 	}
 	uint8_t ports[4];
-	put_raw32(ports, s->ports_raw);
+	put_raw32(ports, s->peer.ports_raw);
 	uint16_t port = get_be16(ports + 2);
 	bool listening = (t->listening[port / 64] & 1ull << (port % 64)) != 0;
 	if ((s->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && listening && may_reuse(m, s)) {

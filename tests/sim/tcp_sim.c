@@ -147,12 +147,14 @@ static uint64_t pick_start(struct world *w, const struct tcps_config *cfg)
 	if (!net_chance(w->net, 3000))
 		return start;
 	struct tcps probe = {.cfg = *cfg, .addr_raw = get_raw32(cfg->ipv4)};
-	const uint8_t peer[4] = {198, 18, 0, 2};
+	const uint8_t addr[4] = {198, 18, 0, 2};
+	struct tcps_peer peer;
 	uint8_t ports[4];
 	put_be16(ports, SERVER_PORT);
 	put_be16(ports + 2, CLIENT_PORT);
 	uint32_t iss, ts_offset;
-	tcps_isn(&probe, get_raw32(peer), get_raw32(ports), &iss, &ts_offset);
+	tcps_peer4(&peer, get_raw32(addr), get_raw32(ports));
+	tcps_isn(&probe, &peer, &iss, &ts_offset);
 	uint32_t below = (uint32_t)net_spread(w->net, 0, 200000);
 	return (uint64_t)(uint32_t)(0u - below - iss) * 4000 + (1ull << 32) * 4000;
 }
@@ -219,7 +221,7 @@ static void forge(struct world *w)
 	put_be16(f + 16, 40);
 	f[22] = 64;
 	f[23] = 6;
-	put_raw32(f + 26, c->peer_addr_raw);
+	put_raw32(f + 26, c->peer_key);
 	put_raw32(f + 30, t->addr_raw);
 	put_raw32(f + 34, c->ports_raw);
 	put_be32(f + 38, seq);

@@ -61,7 +61,7 @@ static void a_malformed_arp_packet_is_counted_and_ignored(void **state)
 }
 
 /* RFC 5227 2.4. */
-static void somebody_else_with_our_address_is_counted_and_not_learnt(void **state)
+static void somebody_else_with_our_address_is_told_so_once_in_ten_seconds(void **state)
 {
 	(void)state;
 	uint8_t f[42] = {0};
@@ -70,7 +70,15 @@ static void somebody_else_with_our_address_is_counted_and_not_learnt(void **stat
 	memcpy(f + 38, (uint8_t[]){198, 18, 0, 2}, 4);
 	rig_frame(f, sizeof(f));
 	assert_int_equal(rig_count(TCPS_CNT_arp_conflict), 1);
-	assert_int_equal(rig.out_count, 0);
+	assert_int_equal(rig.out_count, 1);
+	assert_memory_equal(rig.out[0].bytes + 28, ((uint8_t[]){198, 18, 0, 2}), 4);
+	assert_memory_equal(rig.out[0].bytes + 38, ((uint8_t[]){198, 18, 0, 2}), 4);
+	/* DEFEND_INTERVAL: two hosts that both defend must not fill the link. */
+	rig_frame(f, sizeof(f));
+	assert_int_equal(rig.out_count, 1);
+	rig_pass(10 * SECOND);
+	rig_frame(f, sizeof(f));
+	assert_int_equal(rig.out_count, 2);
 }
 
 /* RFC 5227 2.3. */
@@ -141,24 +149,26 @@ static void beyond_the_subnet_the_gateway_is_asked_for(void **state)
 	assert_memory_equal(rig.out[rig.out_count - 1].bytes + 30, ((uint8_t[]){10, 0, 0, 1}), 4);
 }
 
-/* An old entry stays usable while it is asked again; deletion never breaks a live connection. */
+/* RFC 4861 7.3.2, for ARP too: an old entry stays usable while it is asked again; deletion never breaks a live connection. */
 static void a_neighbour_that_grows_old_is_asked_again_and_a_new_address_is_followed(void **state)
 {
 	(void)state;
 	rig_establish(true, 7);
 	rig_pass(61 * SECOND);
-	assert_true(rig_count(TCPS_CNT_arp_requests_out) >= 1);
 	rig_clear();
+	uint64_t asked = rig_count(TCPS_CNT_arp_requests_out);
 	tcps_send(rig.conn, "still here", 10);
 	rig_flush();
 	assert_int_equal(rig_expect().len, 10);
+	rig_pass(6 * SECOND);
+	assert_true(rig_count(TCPS_CNT_arp_requests_out) > asked);
 	/* The peer comes back with another card. */
 	uint8_t f[42] = {0};
 	memset(f, 0xff, 6);
 	memcpy(f + 12, (uint8_t[]){8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 9, 198, 18, 0, 1}, 20);
 	memcpy(f + 38, (uint8_t[]){198, 18, 0, 1}, 4);
 	rig_frame(f, sizeof(f));
-	assert_int_equal(rig_count(TCPS_CNT_arp_mac_changed), 1);
+	assert_int_equal(rig_count(TCPS_CNT_neigh_mac_changed), 1);
 	rig_clear();
 	tcps_send(rig.conn, "moved", 5);
 	rig_flush();
@@ -169,15 +179,16 @@ static void when_a_neighbour_falls_silent_its_connections_wait_and_go_on_when_it
 {
 	(void)state;
 	rig_establish(true, 7);
-	rig_pass(75 * SECOND);
-	assert_true(rig_count(TCPS_CNT_arp_failed) >= 1);
+	tcps_send(rig.conn, "lost", 4);
+	rig_pass(20 * SECOND);
+	assert_true(rig_count(TCPS_CNT_neigh_failed) >= 1);
 	rig_clear();
 	tcps_send(rig.conn, "patience", 8);
 	rig_flush();
 	rig_expect_none();
 	rig_arp_from_peer(1);
-	rig_flush();
-	assert_int_equal(rig_expect().len, 8);
+	rig_pass(20 * SECOND);
+	assert_true(rig_pending() > 0);
 }
 
 /* RFC 792. */
@@ -365,8 +376,11 @@ static void every_malformed_frame_is_dropped_under_its_own_counter(void **state)
 		list[i].breaks(frame, &len);
 		uint64_t before = rig_count(list[i].counter);
 		rig_frame(frame, len);
-		if (rig_count(list[i].counter) != before + 1 || rig.out_count != 0)
+		/* Only a packet of a protocol that nobody speaks is answered, and by ICMP. */
+		bool complains = rig.out_count == 1 && rig.out[0].bytes[23] == 1 && list[i].breaks == protocol;
+		if (rig_count(list[i].counter) != before + 1 || (rig.out_count != 0 && !complains))
 			fail_msg("%s was not dropped under its counter", list[i].what);
+		rig_clear();
 	}
 	assert_int_equal(rig_count(TCPS_CNT_syns_in), 0);
 }
@@ -464,7 +478,7 @@ int main(void)
 		test(an_arp_request_for_our_address_is_answered),
 		test(an_arp_request_for_another_address_is_not_answered),
 		test(a_malformed_arp_packet_is_counted_and_ignored),
-		test(somebody_else_with_our_address_is_counted_and_not_learnt),
+		test(somebody_else_with_our_address_is_told_so_once_in_ten_seconds),
 		test(the_announcement_names_us_twice),
 		test(an_active_open_asks_for_the_address_and_sends_its_syn_on_the_answer),
 		test(an_address_that_nobody_has_is_asked_for_once_a_second_and_the_open_gives_up),

@@ -14,6 +14,12 @@ struct rig rig;
 
 static const uint8_t own_mac[6] = {0x02, 0, 0, 0, 0, 2}, peer_mac[6] = {0x02, 0, 0, 0, 0, 1};
 
+const uint8_t rig_own6[16] = {0x20, 0x01, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2};
+const uint8_t rig_peer6[16] = {0x20, 0x01, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+const uint8_t rig_own_link[16] = {0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xfe, 0, 0, 2};
+const uint8_t rig_peer_link[16] = {0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xfe, 0, 0, 1};
+const uint8_t rig_own_group[16] = {0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0, 0, 2};
+
 static void put16(uint8_t *p, uint32_t v)
 {
 	p[0] = (uint8_t)(v >> 8);
@@ -69,7 +75,7 @@ static void tx_send(void *ctx, void *handle, size_t len, const struct tcps_tx_me
 static void *on_accept(void *ctx, struct tcps_conn *conn, const struct tcps_endpoint *peer, uint16_t local_port)
 {
 	(void)ctx;
-	assert_int_equal(peer->addr.family, 4);
+	assert_int_equal(peer->addr.family, rig.v6 ? 6 : 4);
 	assert_int_equal(local_port, OWN_PORT);
 	rig.accepted++;
 	if (rig.refuse)
@@ -211,30 +217,77 @@ void rig_fix_ip_cksum(uint8_t *frame)
 	put16(ip + 10, ~sum_bytes(0, ip, (ip[0] & 0xfu) * 4u));
 }
 
+/* The sum of the pseudo header, of either family. */
+static uint32_t pseudo_sum(const uint8_t *ip, uint32_t protocol, uint32_t len)
+{
+	return ip[0] >> 4 == 6 ? sum_bytes(protocol + len, ip + 8, 32) : sum_bytes(protocol + len, ip + 12, 8);
+}
+
 void rig_fix_tcp_cksum(uint8_t *frame)
 {
 	uint8_t *ip = frame + 14;
-	uint32_t header_len = (ip[0] & 0xfu) * 4u;
-	uint32_t tcp_len = get16(ip + 2) - header_len;
+	bool v6 = ip[0] >> 4 == 6;
+	uint32_t header_len = v6 ? 40 : (ip[0] & 0xfu) * 4u;
+	uint32_t tcp_len = v6 ? get16(ip + 4) : get16(ip + 2) - header_len;
 	uint8_t *tcp = ip + header_len;
 	put16(tcp + 16, 0);
-	put16(tcp + 16, ~sum_bytes(sum_bytes(6 + tcp_len, ip + 12, 8), tcp, tcp_len));
+	put16(tcp + 16, ~sum_bytes(pseudo_sum(ip, 6, tcp_len), tcp, tcp_len));
+}
+
+void rig_fix_icmp6_cksum(const uint8_t *ip, uint8_t *body, size_t len)
+{
+	put16(body + 2, 0);
+	put16(body + 2, ~sum_bytes(pseudo_sum(ip, 58, (uint32_t)len), body, len));
+}
+
+size_t rig_build6(uint8_t *frame, const uint8_t *eth_dst, const uint8_t src[16], const uint8_t dst[16], uint8_t next,
+		  uint8_t hop_limit, const void *body, size_t len)
+{
+	uint8_t *ip = frame + 14;
+	memcpy(frame, eth_dst != NULL ? eth_dst : own_mac, 6);
+	memcpy(frame + 6, peer_mac, 6);
+	put16(frame + 12, 0x86dd);
+	put32(ip, 6u << 28);
+	put16(ip + 4, (uint32_t)len);
+	ip[6] = next;
+	ip[7] = hop_limit;
+	memcpy(ip + 8, src, 16);
+	memcpy(ip + 24, dst, 16);
+	if (len != 0)
+		memcpy(ip + 40, body, len);
+	return 54 + len;
+}
+
+static size_t ipv4_packet(uint8_t *frame, size_t tcp_len)
+{
+	uint8_t *ip = frame + 14;
+	memset(frame, 0, 34);
+	memcpy(frame, own_mac, 6);
+	memcpy(frame + 6, peer_mac, 6);
+	put16(frame + 12, 0x0800);
+	ip[0] = 0x45;
+	put16(ip + 2, (uint32_t)(20 + tcp_len));
+	ip[8] = 64;
+	ip[9] = 6;
+	memcpy(ip + 12, (uint8_t[]){198, 18, 0, 1, 198, 18, 0, 2}, 8);
+	rig_fix_ip_cksum(frame);
+	return 34;
+}
+
+static size_t ipv6_packet(uint8_t *frame, size_t tcp_len)
+{
+	size_t at = rig_build6(frame, NULL, rig.link_local ? rig_peer_link : rig_peer6, rig.link_local ? rig_own_link : rig_own6, 6,
+			       64, NULL, 0);
+	put16(frame + 18, (uint32_t)tcp_len);
+	return at;
 }
 
 size_t rig_build(uint8_t *frame, uint8_t flags, uint32_t seq, uint32_t ack, const void *data, size_t len, const uint8_t *opts,
 		 size_t opts_len)
 {
-	uint8_t *ip = frame + 14, *tcp = ip + 20;
-	size_t total = 40 + opts_len + len;
-	memset(frame, 0, 14 + 40);
-	memcpy(frame, own_mac, 6);
-	memcpy(frame + 6, peer_mac, 6);
-	put16(frame + 12, 0x0800);
-	ip[0] = 0x45;
-	put16(ip + 2, (uint32_t)total);
-	ip[8] = 64;
-	ip[9] = 6;
-	memcpy(ip + 12, (uint8_t[]){198, 18, 0, 1, 198, 18, 0, 2}, 8);
+	size_t at = rig.v6 ? ipv6_packet(frame, 20 + opts_len + len) : ipv4_packet(frame, 20 + opts_len + len);
+	uint8_t *tcp = frame + at;
+	memset(tcp, 0, 20);
 	put16(tcp, rig.peer_port);
 	put16(tcp + 2, OWN_PORT);
 	put32(tcp + 4, seq);
@@ -246,15 +299,21 @@ size_t rig_build(uint8_t *frame, uint8_t flags, uint32_t seq, uint32_t ack, cons
 		memcpy(tcp + 20, opts, opts_len);
 	if (len != 0)
 		memcpy(tcp + 20 + opts_len, data, len);
-	rig_fix_ip_cksum(frame);
 	rig_fix_tcp_cksum(frame);
-	return 14 + total;
+	return at + 20 + opts_len + len;
 }
 
 void rig_segment(uint8_t flags, uint32_t seq, uint32_t ack, const void *data, size_t len, const uint8_t *opts, size_t opts_len)
 {
-	uint8_t frame[4096];
-	rig_frame(frame, rig_build(frame, flags, seq, ack, data, len, opts, opts_len));
+	uint8_t frame[9300];
+	size_t frame_len = rig_build(frame, flags, seq, ack, data, len, opts, opts_len);
+	if (rig.vlan != 0) {
+		memmove(frame + 16, frame + 12, frame_len - 12);
+		put16(frame + 12, 0x8100);
+		put16(frame + 14, rig.vlan);
+		frame_len += 4;
+	}
+	rig_frame(frame, frame_len);
 }
 
 void rig_send(uint8_t flags, uint32_t ack, const void *data, size_t len)
@@ -330,9 +389,23 @@ static void take_options(struct seen *s, const uint8_t *p, const uint8_t *end)
 	}
 }
 
+/* Behind a tag or none; its type in *type. */
+static const uint8_t *packet_of(const struct out_frame *f, uint32_t *type)
+{
+	const uint8_t *at = f->bytes + 12;
+	if (get16(at) == 0x8100) {
+		assert_int_equal(get16(at + 2), rig.vlan);
+		at += 4;
+	}
+	*type = get16(at);
+	return at + 2;
+}
+
 static bool is_tcp(const struct out_frame *f)
 {
-	return f->len >= 54 && get16(f->bytes + 12) == 0x0800 && f->bytes[23] == 6;
+	uint32_t type;
+	const uint8_t *ip = packet_of(f, &type);
+	return f->len >= 54 && ((type == 0x0800 && ip[9] == 6) || (type == 0x86dd && ip[6] == 6));
 }
 
 unsigned rig_pending(void)
@@ -349,20 +422,24 @@ struct seen rig_expect(void)
 		rig.out_next++;
 	assert_true(rig.out_next < rig.out_count);
 	const struct out_frame *f = &rig.out[rig.out_next++];
-	const uint8_t *ip = f->bytes + 14, *tcp = ip + 20;
-	uint32_t total = get16(ip + 2);
-	assert_int_equal(total + 14, f->len);
+	uint32_t type;
+	const uint8_t *ip = packet_of(f, &type);
+	bool v6 = type == 0x86dd;
+	uint32_t ip_len = v6 ? 40 : 20, total = v6 ? 40 + get16(ip + 4) : get16(ip + 2);
+	const uint8_t *tcp = ip + ip_len;
+	assert_int_equal(total + (size_t)(ip - f->bytes), f->len);
 	assert_memory_equal(f->bytes + 6, own_mac, 6);
-	if (!f->meta.ip_cksum)
+	assert_int_equal(f->meta.ipv6, v6);
+	if (!v6 && !f->meta.ip_cksum)
 		assert_int_equal(sum_bytes(0, ip, 20), 0xffff);
 	if (!f->meta.tcp_cksum)
-		assert_int_equal(sum_bytes(sum_bytes(6 + total - 20, ip + 12, 8), tcp, total - 20), 0xffff);
+		assert_int_equal(sum_bytes(pseudo_sum(ip, 6, total - ip_len), tcp, total - ip_len), 0xffff);
 	uint32_t header_len = (tcp[12] >> 4) * 4u;
 	struct seen s = {.flags = tcp[13],
 			 .seq = get32(tcp + 4),
 			 .ack = get32(tcp + 8),
 			 .wnd = get16(tcp + 14),
-			 .len = total - 20 - header_len,
+			 .len = total - ip_len - header_len,
 			 .src_port = (uint16_t)get16(tcp),
 			 .dst_port = (uint16_t)get16(tcp + 2),
 			 .wscale = -1,
@@ -398,7 +475,8 @@ static void establish(bool ts, int wscale, bool sack)
 		memcpy(opts + n, (uint8_t[]){1, 3, 3, (uint8_t)wscale}, 4);
 		n += 4;
 	}
-	rig_arp_from_peer(1);
+	if (!rig.v6 && rig.vlan == 0)
+		rig_arp_from_peer(1);
 	rig_segment(SYN, PEER_ISS, 0, NULL, 0, opts, n);
 	struct seen s = rig_expect();
 	assert_int_equal(s.flags, SYN | ACK);

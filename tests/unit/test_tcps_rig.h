@@ -33,7 +33,7 @@
 #define PEER_ISS  1000u
 
 struct out_frame {
-	uint8_t bytes[2048];
+	uint8_t bytes[9300];
 	size_t len;
 	struct tcps_tx_meta meta;
 };
@@ -59,6 +59,9 @@ struct rig {
 	uint64_t now_ns;
 	bool no_frames;    /* tx_alloc() returns NULL */
 	uint32_t rx_flags; /* given to tcps_input() */
+	bool v6;           /* segments are built over IPv6 */
+	bool link_local;   /* ... between the link-local addresses */
+	uint16_t vlan;     /* ... and tagged */
 	struct out_frame out[OUT_MAX];
 	unsigned out_count, out_next;
 
@@ -105,6 +108,12 @@ void rig_fix_tcp_cksum(uint8_t *frame);
 /* The next segment in order, acknowledging all that was seen (`ack`), with timestamps if agreed on. */
 void rig_send(uint8_t flags, uint32_t ack, const void *data, size_t len);
 void rig_arp_from_peer(uint16_t op);
+/* An IPv6 packet in an Ethernet frame to `eth_dst` (NULL: ours); returns its length. `body` comes behind the header. */
+size_t rig_build6(uint8_t *frame, const uint8_t *eth_dst, const uint8_t src[16], const uint8_t dst[16], uint8_t next,
+		  uint8_t hop_limit, const void *body, size_t len);
+/* Fills the checksum of an ICMPv6 message at `body` of an IPv6 packet. */
+void rig_fix_icmp6_cksum(const uint8_t *ip, uint8_t *body, size_t len);
+extern const uint8_t rig_own6[16], rig_peer6[16], rig_own_link[16], rig_peer_link[16], rig_own_group[16];
 
 /* Lets `ns` pass in steps no longer than to the next deadline, ticking and flushing. */
 void rig_pass(uint64_t ns);
