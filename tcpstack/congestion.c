@@ -64,7 +64,7 @@ static void cubic_avoid(struct tcps_conn *c, uint32_t acked)
 			c->cwnd_bytes = u->w_est_bytes;
 		return;
 	}
-	uint32_t target = w_cubic(c, t_ms + c->cold->srtt_us / 1000);
+	uint32_t target = w_cubic(c, t_ms + tcps_srtt_us(c) / 1000);
 	target = target > cwnd + cwnd / 2 ? cwnd + cwnd / 2 : target;
 	if (target > cwnd)
 		c->cwnd_bytes += (uint32_t)((uint64_t)(target - cwnd) * (acked < cwnd ? acked : cwnd) / cwnd);

@@ -85,7 +85,8 @@ struct tcps_conn *tcps_conn_new(struct tcps *t, const struct tcps_peer *peer)
 	t->conn_free_idx = c->hash_next_idx;
 	t->conn_count++;
 	*c = (struct tcps_conn){.t = t, .cold = cold, .own_idx = idx, .peer_key = peer->key, .ports_raw = peer->ports_raw};
-	*cold = (struct tcps_cold){.sent_first_idx = TCPS_NIL,
+	*cold = (struct tcps_cold){.rack.min_rtt_us = UINT32_MAX,
+				   .sent_first_idx = TCPS_NIL,
 				   .sent_last_idx = TCPS_NIL,
 				   .part_block_idx = TCPS_NIL,
 				   .rx_first_idx = TCPS_NIL,
@@ -243,6 +244,8 @@ void tcps_conn_pmtu(struct tcps_conn *c)
 void tcps_conn_established(struct tcps_conn *c)
 {
 	tcps_conn_set_state(c, TCPS_ESTABLISHED);
+	uint32_t header_len = TCP_HLEN + ((c->flags & CF_TS) != 0 ? TCP_OPT_TS_LEN : 0);
+	c->plain_raw = htobe16((uint16_t)(header_len << 10 | TCP_ACK));
 	c->cold->rexmt_count = 0;
 	c->rexmt_deadline_ns = TCPS_NEVER;
 	c->cold->recover_seq = c->cold->iss - 1; /* so that the loss of the very first segment counts, too */
@@ -329,7 +332,7 @@ static bool read_endpoint(const struct tcps *t, const struct tcps_endpoint *to, 
 struct tcps_conn *tcps_connect(struct tcps *t, const struct tcps_endpoint *to, uint16_t local_port, void *user, uint64_t now_ns)
 {
 	struct tcps_peer peer;
-	t->now_ns = now_ns;
+	tcps_clock(t, now_ns);
 	if (!read_endpoint(t, to, &peer))
 		return NULL;
 	peer.ports_raw = ports_raw_of(to->port, local_port);

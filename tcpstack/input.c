@@ -61,14 +61,16 @@ static __attribute__((noinline)) void stray(struct tcps *t, struct tcps_seg *s)
 static inline void lend_in_order(struct tcps_conn *c, const uint8_t *data, uint32_t len)
 {
 	struct tcps *t = c->t;
-	c->flags |= CF_IN_DATA;
+	c->flags |= CF_IN_DATA | CF_BUSY;
 	size_t n = t->ops.on_data(c->user, data, len);
-	c->flags &= ~CF_IN_DATA;
+	uint32_t flags = c->flags &= ~CF_IN_DATA;
 	assert(n <= len);
-	if (__builtin_expect(n < len || (c->flags & CF_DEAD) != 0, 0)) {
+	if (__builtin_expect(n < len || (flags & CF_DEAD) != 0, 0)) {
 		tcps_recv_short(c, data, len, (uint32_t)n);
+		tcps_conn_leave(c, false);
 		return;
 	}
+	c->flags = flags & ~CF_BUSY;
 	uint32_t before = c->rcv_nxt;
 	c->rcv_nxt += len;
 	c->rx_head_seq = c->rcv_nxt;
@@ -76,7 +78,47 @@ static inline void lend_in_order(struct tcps_conn *c, const uint8_t *data, uint3
 		c->cold->rcv_wraps++;
 	TCPS_COUNT_ADD(t, bytes_in, len);
 	c->ack_segments = (uint8_t)(c->ack_segments + (c->ack_segments < UINT8_MAX));
-	tcps_touch(c);
+	if ((flags & CF_TOUCHED) == 0)
+		tcps_touch(c);
+}
+
+/* Nothing of a window that only moves is worth a call; one that shuts, or grows beyond all before, is. */
+static inline void take_window(struct tcps_conn *c, uint32_t wnd)
+{
+	if (__builtin_expect(wnd == 0 || wnd > c->cold->snd_wnd_max, 0))
+		tcps_window_changed(c, wnd);
+	else
+		c->snd_wnd = wnd; /* what waits for it goes out with the ACK or the data that came along */
+}
+
+/*
+ * One flush was outstanding, was sent once, lies in one block, and all of it is acknowledged: the life of most ticks. False:
+ * it is otherwise, and nothing has changed.
+ */
+static inline __attribute__((always_inline)) bool acked_whole(struct tcps_conn *c, uint32_t ack, uint32_t acked)
+{
+	struct tcps *t = c->t;
+	struct tcps_cold *cold = c->cold;
+	const struct tcps_sent *own = &t->sents[c->own_idx];
+	uint32_t head = c->head_idx;
+	if (__builtin_expect((cold->sent_last_idx ^ c->own_idx) | (own->end_seq ^ ack) | own->flags | (acked ^ c->snd_buf_bytes) |
+				     (head ^ c->tail_idx) | (c->flags & CF_OVER_HIGH),
+			     0) ||
+	    head >= t->cfg.blocks_max)
+		return false;
+	tcps_rtt_sample(c, t->now_us - own->time_us);
+	cold->sent_first_idx = cold->sent_last_idx = TCPS_NIL;
+	cold->rack.valid = false; /* nothing is left to compare with */
+	cold->snd_blocks = 0;
+	cold->rexmt_count = 0;
+	c->snd_buf_bytes = 0;
+	tcps_send_emptied(c);
+	tcps_block_free(t, head);
+	c->snd_una = ack;
+	tcps_disarm_rexmt(c);
+	if (__builtin_expect(acked + 2u * c->mss >= c->cwnd_bytes, 0))
+		tcps_cc_acked(c, acked, acked);
+	return true;
 }
 
 /*
@@ -87,15 +129,17 @@ static inline __attribute__((always_inline)) bool fast_path(struct tcps_conn *c,
 							    uint32_t len)
 {
 	struct tcps *t = c->t;
+	const uint16_t looked_at = htobe16(0xf000 | (FLAGS_KNOWN & ~TCP_PSH));
 	uint32_t seq = get_be32(tcp + 4), ack = get_be32(tcp + 8);
 	uint32_t acked = ack - c->snd_una;
-	if (c->state != TCPS_ESTABLISHED || (tcp[13] & FLAGS_KNOWN & ~TCP_PSH) != TCP_ACK || seq != c->rcv_nxt ||
-	    (c->flags & CF_SLOW_INPUT) != 0 || acked > c->snd_max - c->snd_una || (acked == 0 && len == 0) ||
-	    len > c->rcv_adv - c->rcv_nxt)
+	if (__builtin_expect((((get_raw16(tcp + 12) & looked_at) ^ c->plain_raw) | (c->state ^ TCPS_ESTABLISHED) |
+			      (seq ^ c->rcv_nxt) | (c->flags & CF_SLOW_INPUT)) != 0 ||
+				     acked > c->snd_max - c->snd_una || (acked | len) == 0 || len > c->rcv_adv - c->rcv_nxt,
+			     0))
 		return false;
 	if (c->flags & CF_TS) {
 		/* NOP NOP TS, as every stack sends it. */
-		if (header_len != TCP_HLEN + TCP_OPT_TS_LEN || get_be32(tcp + 20) != TCP_OPT_TS_WORD)
+		if (get_raw32(tcp + 20) != htobe32(TCP_OPT_TS_WORD))
 			return false;
 		uint32_t ts_val = get_be32(tcp + 24);
 		if (seq_lt(ts_val, c->ts_recent))
@@ -106,15 +150,19 @@ static inline __attribute__((always_inline)) bool fast_path(struct tcps_conn *c,
 	uint32_t wnd = (uint32_t)get_be16(tcp + 14) << c->snd_wscale;
 	c->snd_wl1 = seq;
 	c->last_rx_ms = tcps_coarse_ms(t->now_ns);
-	c->flags |= CF_BUSY;
-	if (wnd != c->snd_wnd)
-		tcps_window_changed(c, wnd);
-	if (acked != 0)
-		tcps_acked(c, ack);
-	if (len != 0 && (c->flags & CF_DEAD) == 0)
-		lend_in_order(c, tcp + header_len, len);
 	TCPS_COUNT(t, fast_path_in);
-	tcps_conn_leave(c, false);
+	if (wnd != c->snd_wnd)
+		take_window(c, wnd);
+	if (acked != 0 && !acked_whole(c, ack, acked)) {
+		c->flags |= CF_BUSY;
+		tcps_acked(c, ack);
+		if (len == 0 || (c->flags & CF_DEAD) != 0) {
+			tcps_conn_leave(c, false);
+			return true;
+		}
+	}
+	if (len != 0)
+		lend_in_order(c, tcp + header_len, len);
 	return true;
 }
 
@@ -349,14 +397,14 @@ static __attribute__((noinline)) void other_frame(struct tcps *t, const uint8_t 
 
 void tcps_input(struct tcps *t, const uint8_t *frame, size_t len, uint32_t rx_flags, uint64_t now_ns)
 {
-	t->now_ns = now_ns;
+	tcps_clock(t, now_ns);
 	TCPS_COUNT(t, frames_in);
 	if (len < ETH_HLEN) {
 		TCPS_COUNT(t, drop_short);
 		return;
 	}
 	/* One branch for three questions: for us, IPv4 without a tag (which may be all that is waited for), no tag taken off. */
-	uint32_t differs = (get_raw32(frame) ^ get_raw32(t->cfg.mac)) | (get_raw16(frame + 4) ^ get_raw16(t->cfg.mac + 4));
+	uint64_t differs = (tcps_load64(frame) ^ t->mac_raw) & htobe64(0xffffffffffff0000u);
 	differs |= (get_raw16(frame + 12) ^ t->fast_type_raw) | (rx_flags & TCPS_RX_VLAN_STRIPPED);
 	if (__builtin_expect(differs == 0, 1))
 		ipv4_input(t, frame, len, rx_flags);

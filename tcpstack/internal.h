@@ -140,7 +140,8 @@ struct tcps_conn {
 	uint32_t rto_us;
 	uint32_t touched_at; /* where on the touched list */
 	uint32_t own_idx;
-	uint32_t unused;
+	uint16_t plain_raw; /* data offset and flags of an ordinary segment, as they lie in its header */
+	uint16_t unused;
 	uint32_t ts_offset;
 };
 _Static_assert(sizeof(struct tcps_conn) == 192, "the hot block is three cache lines");
@@ -169,7 +170,7 @@ struct tcps_rack {
 	uint32_t time_us, end_seq; /* of the segment delivered that was sent last */
 	uint32_t rtt_us;
 	uint32_t fack_seq;      /* highest sequence number delivered */
-	uint32_t min_rtt_us;    /* 0: no sample yet */
+	uint32_t min_rtt_us;    /* UINT32_MAX: no sample yet */
 	uint32_t min_rtt_at_ms; /* when it was taken, coarse */
 	uint32_t dsack_round_seq;
 	uint8_t reo_mult, reo_persist;
@@ -186,7 +187,7 @@ struct tcps_cubic {
 /* The cold block. Its first line is touched once a round trip, the rest by what is not ordinary. */
 struct tcps_cold {
 	uint32_t sent_first_idx, sent_last_idx;
-	uint32_t srtt_us, rttvar_us; /* srtt_us 0: no sample yet */
+	uint32_t srtt_us_x8, rttvar_us_x4; /* in eighths and quarters; srtt 0: no sample yet */
 	uint32_t ssthresh_bytes;
 	uint32_t recover_seq;
 	uint32_t snd_wnd_max;
@@ -305,7 +306,7 @@ struct tcps_neigh {
 /* What is the same in all segments from an address. */
 struct tcps_form {
 	uint32_t tcp_at;          /* where in the frame the TCP header begins */
-	struct tcps_tx_meta meta; /* but l4_len */
+	struct tcps_tx_meta meta; /* l4_len is that of a header with timestamps alone */
 };
 
 enum tcps_own_state { OWN_ABSENT, OWN_TENTATIVE, OWN_READY, OWN_DUPLICATE };
@@ -388,12 +389,14 @@ struct tcps {
 
 	/* written by the worker */
 	uint64_t now_ns;
-	uint32_t *touched; /* connections to flush, in order; TCPS_NIL where one died */
+	uint32_t now_us, now_ms; /* the same, modulo 2^32 */
+	uint32_t *touched;       /* connections to flush, in order; TCPS_NIL where one died */
 	uint32_t touched_count, touched_max;
 	uint32_t flush_at, flush_end; /* how far a running flush is */
 	bool tx_starved;              /* the last attempt found no frame */
 	struct tcps_conn *last_found; /* segments of one connection often come together */
 	struct tcps_conn *last_found6;
+	uint64_t mac_raw;       /* ours, in the first six bytes */
 	uint32_t fast_type_raw; /* the Ethernet type that needs no closer look: IPv4, or none while the address may not be used, or
 			       where frames bear a tag */
 	uint32_t conn_free_idx, conn_count;
@@ -632,6 +635,9 @@ void tcps_cc_recovery(struct tcps_conn *c);
 void tcps_cc_prr(struct tcps_conn *c, uint32_t delivered_bytes);
 
 /* tcp_segment.c, tcp_ack.c */
+#define TCPS_RTT_GRANULARITY_US 1000u
+#define TCPS_RTT_MAX_US         60000000u /* so that its multiples fit in 32 bits */
+#define TCPS_MIN_RTT_AGE_MS     10000u
 void tcps_segment(struct tcps_conn *c, struct tcps_seg *s);
 void tcps_acked(struct tcps_conn *c, uint32_t ack); /* on the fast path: no scoreboard, no recovery */
 /* The general path, the ACK being acceptable. `plain_duplicate`: as RFC 5681 2 has it. */
@@ -816,9 +822,19 @@ static inline void tcps_untouch(struct tcps_conn *c)
 	c->t->touched[c->touched_at] = TCPS_NIL;
 }
 
+/* A burst has one time for all of its calls. */
+static inline void tcps_clock(struct tcps *t, uint64_t now_ns)
+{
+	if (now_ns == t->now_ns)
+		return;
+	t->now_ns = now_ns;
+	t->now_us = (uint32_t)(now_ns / 1000);
+	t->now_ms = (uint32_t)(now_ns / TCPS_NS_PER_MS);
+}
+
 static inline uint32_t tcps_ts_now(const struct tcps *t, uint32_t offset)
 {
-	return (uint32_t)(t->now_ns / TCPS_NS_PER_MS) + offset;
+	return t->now_ms + offset;
 }
 
 static inline uint32_t tcps_coarse_ms(uint64_t now_ns)
@@ -899,7 +915,39 @@ static inline void tcps_disarm_rexmt(struct tcps_conn *c)
 
 static inline uint32_t tcps_now_us(const struct tcps *t)
 {
-	return (uint32_t)(t->now_ns / 1000);
+	return t->now_us;
+}
+
+static inline uint32_t tcps_srtt_us(const struct tcps_conn *c)
+{
+	return (c->cold->srtt_us_x8 + 7) / 8;
+}
+
+/* RFC 6298 2.2 and 2.3, in Jacobson's scaled integers. A round trip too short to measure still counts as one microsecond. */
+static inline void tcps_rtt_sample(struct tcps_conn *c, uint32_t rtt_us)
+{
+	const struct tcps *t = c->t;
+	struct tcps_cold *cold = c->cold;
+	uint32_t r = rtt_us > TCPS_RTT_MAX_US ? TCPS_RTT_MAX_US : rtt_us, srtt = cold->srtt_us_x8, var = cold->rttvar_us_x4;
+	r += r == 0;
+	if (__builtin_expect(srtt == 0, 0)) {
+		srtt = r * 8;
+		var = r * 2;
+	} else {
+		int32_t off = (int32_t)(r - (srtt >> 3));
+		srtt += (uint32_t)off;
+		var += (uint32_t)(off < 0 ? -off : off) - (var >> 2);
+	}
+	cold->srtt_us_x8 = srtt;
+	cold->rttvar_us_x4 = var;
+	/* RFC 8985 6.1 wants a minimum of recent times, so that a path that grew longer is learnt. */
+	if (r <= cold->rack.min_rtt_us || __builtin_expect(c->last_rx_ms - cold->rack.min_rtt_at_ms > TCPS_MIN_RTT_AGE_MS, 0)) {
+		cold->rack.min_rtt_us = r;
+		cold->rack.min_rtt_at_ms = c->last_rx_ms;
+	}
+	uint32_t rto = (srtt >> 3) + (var > TCPS_RTT_GRANULARITY_US ? var : TCPS_RTT_GRANULARITY_US);
+	rto = rto < t->rto_min_us ? t->rto_min_us : rto;
+	c->rto_us = rto > t->rto_max_us ? t->rto_max_us : rto;
 }
 
 /* Bytes in the network as far as is known: RFC 6675's pipe. */

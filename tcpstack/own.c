@@ -101,7 +101,7 @@ void tcps_own_timer(struct tcps *t, struct tcps_timer *timer)
 
 void tcps_announce(struct tcps *t, uint64_t now_ns)
 {
-	t->now_ns = now_ns;
+	tcps_clock(t, now_ns);
 	/* RFC 4862 5.4.2: the group is joined before the question, so that a switch that looks lets the answers through. */
 	if (t->own[OWN_LINK].state != OWN_ABSENT)
 		tcps_mld_report(t);

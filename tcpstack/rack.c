@@ -49,7 +49,8 @@ static uint32_t reo_wnd_us(const struct tcps_conn *c)
 	if (!k->reordered && ((c->flags & (CF_RECOVERY | CF_RTO)) != 0 || enough))
 		return 0;
 	uint32_t wnd = k->min_rtt_us / 4 * (k->reo_mult + 1u);
-	return wnd < cold->srtt_us ? wnd : cold->srtt_us;
+	uint32_t srtt_us = tcps_srtt_us(c);
+	return wnd < srtt_us ? wnd : srtt_us;
 }
 
 /* Step 5. */
@@ -106,7 +107,7 @@ void tcps_rack_recovered(struct tcps_conn *c)
 bool tcps_tlp_wanted(const struct tcps_conn *c)
 {
 	const struct tcps_cold *cold = c->cold;
-	if ((c->flags & (CF_SACK | CF_RECOVERY | CF_RTO | CF_LOST | CF_TLP_OUT | CF_PERSIST)) != CF_SACK || cold->srtt_us == 0 ||
+	if ((c->flags & (CF_SACK | CF_RECOVERY | CF_RTO | CF_LOST | CF_TLP_OUT | CF_PERSIST)) != CF_SACK || cold->srtt_us_x8 == 0 ||
 	    cold->sacked_bytes != 0)
 		return false;
 	return cold->sent_first_idx != cold->sent_last_idx || c->snd_nxt - c->snd_una > c->mss;
@@ -114,7 +115,7 @@ bool tcps_tlp_wanted(const struct tcps_conn *c)
 
 uint64_t tcps_tlp_delay_ns(const struct tcps_conn *c)
 {
-	uint32_t us = 2 * c->cold->srtt_us;
+	uint32_t us = 2 * tcps_srtt_us(c);
 	us = us < TLP_DELAY_MIN_US ? TLP_DELAY_MIN_US : us;
 	return (uint64_t)(us < c->rto_us ? us : c->rto_us) * 1000;
 }

@@ -107,10 +107,26 @@ static __attribute__((noinline)) uint8_t *reserve_slow(struct tcps_conn *c, size
 
 uint8_t *tcps_reserve(struct tcps_conn *c, size_t len)
 {
+	struct tcps *t = c->t;
 	/* tail_room is 0 whenever sending is closed. */
 	if (__builtin_expect(len <= c->tail_room && len != 0, 1))
 		return c->tail_ptr;
-	return reserve_slow(c, len);
+	uint32_t idx = t->block_free_idx;
+	if (__builtin_expect(c->tail_idx != TCPS_NIL || idx == TCPS_NIL || sending_closed(c) || len > TCPS_RESERVE_MAX, 0))
+		return reserve_slow(c, len);
+	/* The first bytes of a queue, in a block of their own: no share can be reached, and no block is begun. */
+	struct tcps_block *b = &t->blocks[idx];
+	struct tcps_slice *s = &t->slices[idx];
+	t->block_free_idx = b->next_idx;
+	t->block_free_count--;
+	*s = (struct tcps_slice){.data = b->data, .next_idx = TCPS_NIL, .block_idx = idx};
+	b->next_idx = TCPS_NIL;
+	b->slice_count = 1;
+	c->cold->snd_blocks = 1;
+	c->head_idx = c->tail_idx = c->cur_idx = idx;
+	c->cur_off = 0;
+	c->tail_room = TCPS_BLOCK_ROOM;
+	return c->tail_ptr = b->data;
 }
 
 void tcps_commit(struct tcps_conn *c, size_t len)
@@ -118,7 +134,8 @@ void tcps_commit(struct tcps_conn *c, size_t len)
 	c->tail_ptr += len;
 	c->tail_room -= (uint32_t)len;
 	c->snd_buf_bytes += (uint32_t)len;
-	tcps_touch(c);
+	if ((c->flags & CF_TOUCHED) == 0)
+		tcps_touch(c);
 }
 
 bool tcps_send(struct tcps_conn *c, const void *data, size_t len)

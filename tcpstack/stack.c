@@ -152,13 +152,15 @@ static bool network_init(struct tcps *t)
 {
 	const struct tcps_config *cfg = &t->cfg;
 	t->addr_raw = get_raw32(cfg->ipv4);
+	memcpy(&t->mac_raw, cfg->mac, 6);
 	t->mask_raw = cfg->ipv4_prefix_len == 0 ? 0 : htobe32(UINT32_MAX << (32 - cfg->ipv4_prefix_len));
 	t->mss_local = clamped(cfg, cfg->mtu - IPV4_HLEN - TCP_HLEN);
 	t->mss_local6 = clamped(cfg, cfg->mtu - IPV6_HLEN - TCP_HLEN);
 	bool tag_is_ours = cfg->vlan_id != 0 && !cfg->tx_vlan_offload;
 	t->tx_l2_len = ETH_HLEN + (tag_is_ours ? VLAN_HLEN : 0);
 	const struct tcps_form form4 = {.tcp_at = t->tx_l2_len + IPV4_HLEN,
-					.meta = {.ip_cksum = cfg->tx_ip_cksum_offload,
+					.meta = {.l4_len = TCP_HLEN + TCP_OPT_TS_LEN,
+						 .ip_cksum = cfg->tx_ip_cksum_offload,
 						 .tcp_cksum = cfg->tx_tcp_cksum_offload,
 						 .l2_len = (uint8_t)t->tx_l2_len,
 						 .l3_len = IPV4_HLEN,
@@ -186,7 +188,7 @@ struct tcps *tcps_init(void *mem, size_t mem_bytes, const struct tcps_config *cf
 	t->cfg = *cfg;
 	t->ops = *ops;
 	t->ctx = ctx;
-	t->now_ns = now_ns;
+	tcps_clock(t, now_ns);
 	if (!network_init(t))
 		return NULL;
 	t->rto_min_us = (uint32_t)((cfg->rto_min_ns + 999) / 1000);
@@ -234,7 +236,7 @@ static void run_timers(struct tcps *t)
 
 void tcps_tick(struct tcps *t, uint64_t now_ns)
 {
-	t->now_ns = now_ns;
+	tcps_clock(t, now_ns);
 	if (__builtin_expect(now_ns >> TCPS_WHEEL_TICK_SHIFT >= t->wheel.next_tick, 0))
 		run_timers(t);
 	if (__builtin_expect(t->tx_starved, 0))
@@ -312,8 +314,8 @@ void tcps_info(const struct tcps_conn *c, struct tcps_conn_info *out)
 	if (unacked > c->snd_buf_bytes)
 		unacked = c->snd_buf_bytes;
 	*out = (struct tcps_conn_info){.state = tcps_state_name(c->state),
-				       .srtt_us = cold->srtt_us,
-				       .rttvar_us = cold->rttvar_us,
+				       .srtt_us = tcps_srtt_us(c),
+				       .rttvar_us = cold->rttvar_us_x4 / 4,
 				       .rto_ms = c->rto_us / 1000,
 				       .cwnd_bytes = c->cwnd_bytes,
 				       .ssthresh_bytes = cold->ssthresh_bytes,
@@ -325,7 +327,7 @@ void tcps_info(const struct tcps_conn *c, struct tcps_conn_info *out)
 				       .unacked_bytes = unacked,
 				       .sacked_bytes = cold->sacked_bytes,
 				       .lost_bytes = cold->lost_bytes,
-				       .min_rtt_us = cold->rack.min_rtt_us,
+				       .min_rtt_us = cold->srtt_us_x8 != 0 ? cold->rack.min_rtt_us : 0,
 				       .congestion = cold->cc == TCPS_CC_CUBIC ? "cubic" : "newreno",
 				       .sack = (c->flags & CF_SACK) != 0,
 				       .timestamps = (c->flags & CF_TS) != 0,

@@ -7,51 +7,21 @@
  */
 #include "tcpstack/internal.h"
 
-#define RTT_GRANULARITY_US  1000u
-#define RTT_MAX_US          60000000u /* so that its multiples fit in 32 bits */
-#define MIN_RTT_AGE_MS      10000u
 #define ACKS_PER_SECOND_MAX 10u
 #define DUP_ACKS_MAX        200u /* a peer without SACK: more say nothing more, and the count has 8 bits */
-
-/* RFC 6298 2.2 and 2.3. A round trip too short to measure still counts as one microsecond. */
-static inline void rtt_sample(struct tcps_conn *c, uint32_t rtt_us)
-{
-	const struct tcps *t = c->t;
-	struct tcps_cold *cold = c->cold;
-	uint32_t r = rtt_us == 0 ? 1 : rtt_us > RTT_MAX_US ? RTT_MAX_US : rtt_us;
-	if (__builtin_expect(cold->srtt_us == 0, 0)) {
-		cold->srtt_us = r;
-		cold->rttvar_us = r / 2;
-	} else {
-		uint32_t delta = r > cold->srtt_us ? r - cold->srtt_us : cold->srtt_us - r;
-		cold->rttvar_us = (3 * cold->rttvar_us + delta) / 4;
-		cold->srtt_us = (7 * cold->srtt_us + r) / 8;
-		cold->srtt_us += cold->srtt_us == 0;
-	}
-	/* RFC 8985 6.1 wants a minimum of recent times, so that a path that grew longer is learnt. */
-	if (r <= cold->rack.min_rtt_us || cold->rack.min_rtt_us == 0 ||
-	    __builtin_expect(c->last_rx_ms - cold->rack.min_rtt_at_ms > MIN_RTT_AGE_MS, 0)) {
-		cold->rack.min_rtt_us = r;
-		cold->rack.min_rtt_at_ms = c->last_rx_ms;
-	}
-	uint32_t var = 4 * cold->rttvar_us;
-	uint32_t rto = cold->srtt_us + (var > RTT_GRANULARITY_US ? var : RTT_GRANULARITY_US);
-	rto = rto < t->rto_min_us ? t->rto_min_us : rto;
-	c->rto_us = rto > t->rto_max_us ? t->rto_max_us : rto;
-}
 
 /* Karn: a segment that was sent again is not timed, but the echoed timestamp tells which copy arrived (RFC 7323 4). */
 static void measure_echo(struct tcps_conn *c, uint32_t ts_ecr)
 {
 	uint32_t age_ms = tcps_ts_now(c->t, c->ts_offset) - ts_ecr;
-	if ((c->flags & CF_TS) != 0 && ts_ecr != 0 && age_ms < RTT_MAX_US / 1000)
-		rtt_sample(c, age_ms * 1000);
+	if ((c->flags & CF_TS) != 0 && ts_ecr != 0 && age_ms < TCPS_RTT_MAX_US / 1000)
+		tcps_rtt_sample(c, age_ms * 1000);
 }
 
 void tcps_measure_syn(struct tcps_conn *c, uint32_t ts_ecr)
 {
 	if (c->cold->retransmits == 0)
-		rtt_sample(c, tcps_now_us(c->t) - c->cold->rack.time_us);
+		tcps_rtt_sample(c, tcps_now_us(c->t) - c->cold->rack.time_us);
 	else
 		measure_echo(c, ts_ecr);
 }
@@ -131,26 +101,15 @@ static inline void advance_una(struct tcps_conn *c, uint32_t ack)
 
 void tcps_acked(struct tcps_conn *c, uint32_t ack)
 {
-	struct tcps *t = c->t;
 	struct tcps_cold *cold = c->cold;
 	uint32_t acked = ack - c->snd_una, pipe = c->snd_nxt - c->snd_una;
 	uint32_t bytes = acked < c->snd_buf_bytes ? acked : c->snd_buf_bytes;
-	uint32_t first = cold->sent_first_idx;
-	if (__builtin_expect(first == c->own_idx && first == cold->sent_last_idx && t->sents[first].end_seq == ack &&
-				     t->sents[first].flags == 0,
-			     1)) {
-		/* One flush, sent once, all of it arrived: RACK has nothing left to compare with. */
-		rtt_sample(c, tcps_now_us(t) - t->sents[first].time_us);
-		cold->sent_first_idx = cold->sent_last_idx = TCPS_NIL;
-		cold->rack.valid = false;
-	} else {
-		struct tcps_delivered d = {0};
-		cold->rack.fack_seq = c->snd_una;
-		tcps_sent_acked(c, ack, &d);
-		if (d.has_rtt)
-			rtt_sample(c, d.rtt_us);
-		cold->rack.valid &= cold->sent_first_idx != TCPS_NIL;
-	}
+	struct tcps_delivered d = {0};
+	cold->rack.fack_seq = c->snd_una;
+	tcps_sent_acked(c, ack, &d);
+	if (d.has_rtt)
+		tcps_rtt_sample(c, d.rtt_us);
+	cold->rack.valid &= cold->sent_first_idx != TCPS_NIL;
 	if (!drop_acked(c, bytes))
 		return;
 	advance_una(c, ack);
@@ -256,7 +215,7 @@ void tcps_acked_general(struct tcps_conn *c, const struct tcps_seg *s, bool plai
 	if (acked != 0) {
 		tcps_sent_acked(c, s->ack, &d);
 		if (d.has_rtt)
-			rtt_sample(c, d.rtt_us);
+			tcps_rtt_sample(c, d.rtt_us);
 		else if (s->has_ts)
 			measure_echo(c, s->ts_ecr);
 		if (!drop_acked(c, bytes))

@@ -317,13 +317,18 @@ static inline uint32_t segment_len(const struct tcps_conn *c, uint32_t left, boo
 }
 
 /* RFC 5681 4.1: after an idle time longer than the RTO the old window says nothing about the path. */
+static inline bool was_idle(const struct tcps_conn *c)
+{
+	uint32_t idle_ms = tcps_coarse_ms(c->t->now_ns) - c->last_rx_ms;
+	return (uint64_t)idle_ms * 1000 > c->rto_us;
+}
+
 static inline void restart_after_idle(struct tcps_conn *c)
 {
 	uint32_t initial = 10u * c->mss;
 	if (c->cwnd_bytes <= initial || c->snd_max != c->snd_una)
 		return;
-	uint32_t idle_ms = tcps_coarse_ms(c->t->now_ns) - c->last_rx_ms;
-	if ((uint64_t)idle_ms * 1000 > c->rto_us) {
+	if (was_idle(c)) {
 		c->cwnd_bytes = initial;
 		c->cold->cubic.in_epoch = false;
 	}
@@ -434,9 +439,72 @@ void tcps_window_open(struct tcps_conn *c)
 	tcps_touch(c);
 }
 
+/* States in which a flush has more to think of than "send what is queued". */
+#define CF_SLOW_OUTPUT                                                                                                             \
+	(CF_RESUME | CF_LOST | CF_SCORE | CF_RECOVERY | CF_RTO | CF_PERSIST | CF_FIN_QUEUED | CF_OOO | CF_DSACK | CF_PAUSED |      \
+	 CF_EOF | CF_NO_NEIGH | CF_DEAD | CF_T_REO)
+
+/*
+ * What nearly every flush finds: nothing in flight, some bytes at the end of one block, no more than a segment, and room for
+ * them; IPv4 with timestamps. It is the general path with all that cannot be the case left out. False: it is otherwise, or no
+ * frame is free; nothing has changed.
+ */
+static inline __attribute__((always_inline)) bool output_whole(struct tcps *t, struct tcps_conn *c)
+{
+	uint32_t len = c->snd_buf_bytes, mss = c->mss;
+	if (__builtin_expect((c->flags & (CF_SLOW_OUTPUT | CF_TS)) != CF_TS || c->state != TCPS_ESTABLISHED || c->own != OWN_V4 ||
+				     c->snd_una != c->snd_max || len - 1 >= mss || len > c->snd_wnd || c->cur_idx != c->tail_idx ||
+				     c->tail_ptr == NULL || (c->cwnd_bytes > 10u * mss && was_idle(c)),
+			     0))
+		return false;
+	struct tcps_neigh *n = &t->neighs[c->neigh_idx];
+	const struct tcps_form *form = &t->form[OWN_V4];
+	size_t frame_len = form->tcp_at + TCP_HLEN + TCP_OPT_TS_LEN + len;
+	void *handle;
+	uint8_t *f;
+	if (__builtin_expect(n->state <= NEIGH_STALE, 0) || (f = t->ops.tx_alloc(t->ctx, frame_len, &handle)) == NULL)
+		return false;
+	uint8_t *tcp = f + form->tcp_at;
+	uint32_t seq = c->snd_nxt, end = seq + len;
+	memcpy(f, n->eth, TCPS_ETH_ROOM); /* what is too much is overwritten */
+	tcps_ipv4_end(t, tcp - IPV4_HLEN, c->peer_key, IPPROTO_TCP_NUM, IPV4_HLEN + TCP_HLEN + TCP_OPT_TS_LEN + len, c->addr_sum);
+	put_raw32(tcp, c->ports_raw << 16 | c->ports_raw >> 16);
+	put_be32(tcp + 4, seq);
+	put_be32(tcp + 8, c->rcv_nxt);
+	put_be16(tcp + 12, (uint16_t)((TCP_HLEN + TCP_OPT_TS_LEN) << 10 | TCP_ACK | TCP_PSH));
+	put_be16(tcp + 14, window_field(c, TCP_ACK));
+	put_raw32(tcp + 16, 0);
+	put_be32(tcp + 20, TCP_OPT_TS_WORD);
+	put_be32(tcp + 24, tcps_ts_now(t, c->ts_offset));
+	put_be32(tcp + 28, c->ts_recent);
+	const uint8_t *from = c->tail_ptr - len;
+	uint64_t payload_sum = 0;
+	if (t->cfg.tx_tcp_cksum_offload)
+		memcpy(tcp + TCP_HLEN + TCP_OPT_TS_LEN, from, len);
+	else
+		payload_sum = tcps_copy_sum(tcp + TCP_HLEN + TCP_OPT_TS_LEN, from, len);
+	put_raw16(tcp + 16, tcp_cksum(c, tcp, TCP_HLEN + TCP_OPT_TS_LEN, len, payload_sum));
+	c->last_ack_sent = c->rcv_nxt;
+	c->ack_segments = 0;
+	c->flags &= ~(CF_ACK_NOW | CF_T_TLP);
+	c->delack_deadline_ns = TCPS_NEVER;
+	c->cur_off += len;
+	tcps_sent_push(c, seq, end);
+	if (__builtin_expect(end < seq, 0))
+		c->cold->snd_wraps++;
+	c->snd_nxt = c->snd_max = end;
+	c->rexmt_deadline_ns = t->now_ns + (uint64_t)c->rto_us * 1000;
+	tcps_conn_rearm(c, c->rexmt_deadline_ns);
+	TCPS_COUNT(t, frames_out);
+	TCPS_COUNT(t, segments_out);
+	TCPS_COUNT_ADD(t, bytes_out, len);
+	t->ops.tx_send(t->ctx, handle, frame_len, &form->meta);
+	return true;
+}
+
 void tcps_flush(struct tcps *t, uint64_t now_ns)
 {
-	t->now_ns = now_ns;
+	tcps_clock(t, now_ns);
 	t->tx_starved = false;
 	/* As many as there are now: one that touches itself again waits for the next flush. */
 	t->flush_end = t->touched_count;
@@ -447,6 +515,8 @@ void tcps_flush(struct tcps *t, uint64_t now_ns)
 		struct tcps_conn *c = &t->conns[idx];
 		c->flags &= ~CF_TOUCHED;
 		t->touched[at] = TCPS_NIL;
+		if (__builtin_expect(output_whole(t, c), 1))
+			continue;
 		if (__builtin_expect((c->flags & CF_RESUME) != 0, 0))
 			resume_late(c);
 		else
