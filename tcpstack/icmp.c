@@ -115,14 +115,17 @@ static void too_big(struct tcps_conn *c, const struct quote *q, uint32_t mtu)
 	bool narrower = mtu < q->packet_len && q->packet_len <= t->cfg.mtu;
 	if (!q->peer.v6 && mtu < least)
 		mtu = least;
-	if (!narrower || mtu < least || mtu >= known) {
+	if (!narrower || mtu < least) {
 		TCPS_COUNT(t, pmtu_ignored);
-		/* A stale copy of an error that was obeyed still says that the segment is lost. */
 		return;
 	}
-	TCPS_COUNT(t, pmtu_lowered);
-	tcps_pmtu_note(t, q->peer.v6, q->peer.addr, mtu);
+	/* Another connection to there may have learnt it before: then this one follows what is known. */
+	uint16_t before = c->mss;
+	if (mtu < known)
+		tcps_pmtu_note(t, q->peer.v6, q->peer.addr, mtu);
 	tcps_conn_pmtu(c);
+	TCPS_COUNT_ADD(t, pmtu_lowered, mtu < known);
+	TCPS_COUNT_ADD(t, pmtu_ignored, mtu >= known && c->mss == before);
 }
 
 static void about_conn(struct tcps_conn *c, const struct quote *q, enum verdict verdict, uint8_t type, uint8_t code, uint32_t mtu)

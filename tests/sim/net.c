@@ -131,14 +131,16 @@ static struct flight heap_pop(struct net *n)
 }
 
 /*
- * One bit flips. The Ethernet header and ARP are spared: on a real wire the frame check sequence guards them, and
+ * One bit flips. The Ethernet header, its tag and ARP are spared: on a real wire the frame check sequence guards them, and
  * nothing above it could tell.
  */
 static bool corrupt(struct net *n, uint8_t *frame, size_t len)
 {
-	if (len <= 14 || frame[12] != 0x08 || frame[13] != 0x00)
+	size_t at = len > 18 && frame[12] == 0x81 && frame[13] == 0x00 ? 16 : 12;
+	if (len <= at + 2 || ((frame[at] != 0x08 || frame[at + 1] != 0x00) && (frame[at] != 0x86 || frame[at + 1] != 0xdd)))
 		return false;
-	frame[14 + net_below(n, len - 14)] ^= (uint8_t)(1u << net_below(n, 8));
+	at += 2;
+	frame[at + net_below(n, len - at)] ^= (uint8_t)(1u << net_below(n, 8));
 	return true;
 }
 

@@ -168,8 +168,12 @@ uint64_t app_act(struct app *a, uint64_t now_ns)
 
 bool app_connect(struct app *a, uint16_t local_port, uint16_t port, uint64_t now_ns)
 {
-	const struct tcps_endpoint peer = {.addr = {.family = 4, .bytes = {198, 18, 0, (uint8_t)(!a->host->side + 1)}},
-					   .port = port};
+	uint8_t host = (uint8_t)(!a->host->side + 1);
+	struct tcps_endpoint peer = {.addr = {.family = 4, .bytes = {198, 18, 0, host}}, .port = port};
+	if (a->family == APP_IPV6)
+		peer.addr = (struct tcps_addr){.family = 6, .bytes = {0x20, 1, 0, 2, [15] = host}};
+	else if (a->family == APP_LINK_LOCAL)
+		peer.addr = (struct tcps_addr){.family = 6, .bytes = {0xfe, 0x80, [11] = 0xff, 0xfe, [15] = host}};
 	a->conn = tcps_connect(a->host->t, &peer, local_port, a, now_ns);
 	return a->conn != NULL;
 }

@@ -11,6 +11,7 @@
 #include "tests/sim/tcp_host.h"
 
 enum app_style { APP_BULK, APP_PINGPONG, APP_SMALL, APP_STYLES };
+enum app_family { APP_IPV4, APP_IPV6, APP_LINK_LOCAL, APP_FAMILIES };
 
 struct app {
 	struct host *host;
@@ -19,6 +20,7 @@ struct app {
 	struct tcps_conn *conn;
 	unsigned id; /* of the stream that it sends */
 	enum app_style style;
+	enum app_family family;
 	bool server;
 	bool connects; /* opens actively; both ends do where the open is simultaneous */
 

@@ -19,6 +19,7 @@ struct host {
 	uint64_t now_ns;
 	uint64_t starved_until_ns; /* no transmit frame until then */
 	uint32_t starve_chance;    /* of NET_PER: a single attempt fails */
+	bool strip_tag;            /* received tags are taken off by the port, and told beside the frame */
 	bool strip_timestamps, strip_wscale, strip_mss;
 	bool frame_out; /* a frame was allocated and not sent yet */
 	uint64_t frames_refused;
@@ -26,11 +27,16 @@ struct host {
 	uint8_t frame[NET_FRAME_MAX];
 };
 
-/* A configuration with every field set: 198.18.0.(side + 1)/24, pools small enough that tcps_check() is cheap. */
+/* A configuration with every field set: 198.18.0.(side + 1)/24 and 2001:2::(side + 1)/64, pools small enough that tcps_check() is
+ * cheap. */
 void host_config(struct tcps_config *cfg, unsigned side);
 /* Takes the callbacks of `app_ops` but those of the port, which are the host's own; their ctx is the host. */
 void host_init(struct host *h, struct net *net, unsigned side, const struct tcps_config *cfg, const struct tcps_ops *app_ops,
 	       uint64_t now_ns);
 void host_fini(struct host *h);
+/* A received frame goes into the stack, as the port hands it over. */
+void host_input(struct host *h, const uint8_t *frame, size_t len);
+/* The packet in a frame, behind a tag or none; its Ethernet type in *type. */
+uint8_t *host_packet(uint8_t *frame, unsigned *type);
 
 #endif

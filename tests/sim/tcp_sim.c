@@ -38,6 +38,14 @@ struct world {
 	uint64_t trouble_at_ns; /* the next blackhole or starvation */
 	uint64_t trouble_until_ns;
 	uint32_t forge_chance; /* of NET_PER, each step */
+	bool v6;               /* both ends speak IPv6 */
+	enum app_family families[PAIRS_MAX];
+	uint16_t vlan;
+	uint32_t path_mtu; /* a router on the way takes no larger packet, and mostly says so; 0: there is none */
+	uint32_t path_silent_chance;
+	uint64_t too_large;  /* packets that did not fit */
+	uint64_t path_at_ns; /* when the path changes */
+	uint64_t quiet_ns;   /* nothing is opened before: addresses are being asked about */
 	uint64_t steps;
 	struct {
 		uint32_t iss, edge;
@@ -83,9 +91,20 @@ static void set_up_wires(struct world *w)
 
 static void vary_config(struct world *w, struct tcps_config *cfg)
 {
-	static const uint16_t mtus[] = {576, 1280, 1500, 1500, 4000};
+	static const uint16_t mtus[] = {576, 1280, 1500, 1500, 4000, 9000};
 	struct net *n = w->net;
-	cfg->mtu = mtus[net_below(n, 5)];
+	cfg->mtu = mtus[net_below(n, 6)];
+	cfg->vlan_id = w->vlan;
+	cfg->tx_vlan_offload = net_chance(n, 5000);
+	cfg->mss_max = net_chance(n, 9000) ? 0 : (uint16_t)net_spread(n, 100, 3000);
+	if (w->quiet_ns != 0) {
+		cfg->dad_transmits = 1 + (uint8_t)net_below(n, 2);
+		cfg->arp_probes = (uint8_t)net_below(n, 4);
+	}
+	if (cfg->mtu < IPV6_MTU_MIN) {
+		memset(cfg->ipv6, 0, sizeof(cfg->ipv6));
+		w->v6 = false;
+	}
 	cfg->recv_window_bytes = (uint32_t)net_spread(n, 2048, 300000);
 	cfg->send_high_water_bytes = (uint32_t)net_spread(n, 1000, 200000);
 	cfg->blocks_max = (uint32_t)net_spread(n, 24, 400);
@@ -132,7 +151,8 @@ static void set_up_pair(struct world *w, unsigned i)
 	}
 	c->connects = true;
 	s->connects = net_chance(n, 1000);
-	w->connect_at_ns[i] = w->now_ns + net_spread(n, 1, 500 * MS);
+	c->family = s->family = w->families[i];
+	w->connect_at_ns[i] = w->now_ns + w->quiet_ns + net_spread(n, 1, 500 * MS);
 	if (net_chance(n, 1000)) {
 		struct app *a = ends[net_below(n, 2)];
 		a->abort_at_ns = w->connect_at_ns[i] + net_spread(n, 1, 3000 * MS);
@@ -165,6 +185,9 @@ static void world_init(struct world *w, uint64_t seed)
 	if (w->net == NULL)
 		abort();
 	struct tcps_config cfg[2];
+	w->v6 = true;
+	w->vlan = net_chance(w->net, 7500) ? 0 : 1 + (uint16_t)net_below(w->net, 4094);
+	w->quiet_ns = net_chance(w->net, 8000) ? 0 : 12000 * MS;
 	for (unsigned side = 0; side < 2; side++) {
 		host_config(&cfg[side], side);
 		vary_config(w, &cfg[side]);
@@ -175,13 +198,19 @@ static void world_init(struct world *w, uint64_t seed)
 		struct host *h = &w->hosts[side];
 		host_init(h, w->net, side, &cfg[side], &app_ops, w->start_ns);
 		h->starve_chance = chance_up_to(500);
+		h->strip_tag = net_chance(w->net, 5000);
 		h->strip_timestamps = net_chance(w->net, 1500);
 		h->strip_wscale = net_chance(w->net, 1500);
 		h->strip_mss = net_chance(w->net, 1000);
 	}
+	for (unsigned side = 0; side < 2; side++)
+		tcps_announce(w->hosts[side].t, w->now_ns);
+	w->path_at_ns = net_chance(w->net, 7000) ? NET_NEVER : w->start_ns + w->quiet_ns;
+	w->path_silent_chance = (uint32_t)net_below(w->net, 4000);
 	tcps_listen(w->hosts[1].t, SERVER_PORT);
 	w->pair_count = 1 + (unsigned)net_below(w->net, PAIRS_MAX);
 	for (unsigned i = 0; i < w->pair_count; i++) {
+		w->families[i] = w->v6 ? (enum app_family)net_below(w->net, APP_FAMILIES) : APP_IPV4;
 		set_up_pair(w, i);
 		w->lives[i] = net_chance(w->net, 7000) ? 0 : (unsigned)net_below(w->net, LIVES_MAX);
 	}
@@ -195,6 +224,62 @@ static void world_fini(struct world *w)
 	host_fini(&w->hosts[0]);
 	host_fini(&w->hosts[1]);
 	net_free(w->net);
+}
+
+/* The headers before a forged message of `len` bytes from the peer of `c`. Returns where it begins. */
+static size_t forge_headers(const struct world *w, const struct tcps *t, const struct tcps_conn *c, uint8_t *f, size_t len)
+{
+	static const uint8_t from[6] = {2};
+	bool v6 = c->own != OWN_V4;
+	memcpy(f, t->cfg.mac, 6);
+	memcpy(f + 6, from, 6);
+	uint8_t *at = f + 12;
+	if (w->vlan != 0) {
+		put_be16(at, ETH_TYPE_VLAN);
+		put_be16(at + 2, w->vlan);
+		at += 4;
+	}
+	put_be16(at, v6 ? ETH_TYPE_IPV6 : ETH_TYPE_IPV4);
+	at += 2;
+	if (v6) {
+		tcps_ipv6_header(at, 0, c->cold->peer_addr, t->own[c->own].addr, IPPROTO_TCP_NUM, len, 64);
+		return (size_t)(at - f) + IPV6_HLEN;
+	}
+	memset(at, 0, IPV4_HLEN);
+	put_be16(at, 0x4500);
+	put_be16(at + 2, (uint16_t)(IPV4_HLEN + len));
+	at[8] = 64;
+	at[9] = IPPROTO_TCP_NUM;
+	put_raw32(at + 12, c->peer_key);
+	put_raw32(at + 16, t->addr_raw);
+	return (size_t)(at - f) + IPV4_HLEN;
+}
+
+/* An error about a segment of `c` that is not in flight: RFC 5927 says that it must do nothing. */
+static void forge_icmp(struct world *w, unsigned side, const struct tcps_conn *c)
+{
+	struct tcps *t = w->hosts[side].t;
+	bool v6 = c->own != OWN_V4;
+	uint8_t quote[IPV6_HLEN + 8] = {0};
+	uint32_t len = v6 ? IPV6_HLEN + 8 : IPV4_HLEN + 8;
+	uint8_t *tcp = quote + len - 8;
+	if (v6) {
+		tcps_ipv6_header(quote, 0, t->own[c->own].addr, c->cold->peer_addr, IPPROTO_TCP_NUM, 1200, 64);
+	} else {
+		put_be16(quote, 0x4500);
+		put_be16(quote + 2, 1240);
+		quote[9] = IPPROTO_TCP_NUM;
+		put_raw32(quote + 12, t->addr_raw);
+		put_raw32(quote + 16, c->peer_key);
+	}
+	put_raw32(tcp, c->ports_raw << 16 | c->ports_raw >> 16);
+	put_be32(tcp + 4, c->snd_max + (uint32_t)net_below(w->net, 1u << 31));
+	uint16_t mss = c->mss;
+	uint8_t state = c->state;
+	tcps_icmp_error(t, v6, v6 ? ICMP6_TOO_BIG : ICMP4_UNREACHABLE, v6 ? 0 : 4, 1290, quote, len);
+	tcps_icmp_error(t, v6, v6 ? ICMP6_UNREACHABLE : ICMP4_UNREACHABLE, v6 ? 4 : 3, 0, quote, len);
+	if (c->mss != mss || c->state != state)
+		snprintf(w->why, sizeof(w->why), "an ICMP error about nothing in flight was believed");
 }
 
 /*
@@ -213,23 +298,18 @@ static void forge(struct world *w)
 	uint32_t window = c->rcv_adv - c->rcv_nxt;
 	uint32_t seq = c->rcv_nxt + 1 + (uint32_t)net_below(w->net, window + 1000);
 	uint32_t ack = c->snd_una + (flags & TCP_RST ? 0 : 0x40000000u); /* a blind attacker does not know what was sent */
-	uint8_t f[54] = {0};
-	memcpy(f, t->cfg.mac, 6);
-	f[6] = 2;
-	put_be16(f + 12, ETH_TYPE_IPV4);
-	put_be16(f + 14, 0x4500);
-	put_be16(f + 16, 40);
-	f[22] = 64;
-	f[23] = 6;
-	put_raw32(f + 26, c->peer_key);
-	put_raw32(f + 30, t->addr_raw);
-	put_raw32(f + 34, c->ports_raw);
-	put_be32(f + 38, seq);
-	put_be32(f + 42, ack);
-	f[46] = 5 << 4;
-	f[47] = flags;
-	put_be16(f + 48, 1000);
-	tcps_input(w->hosts[side].t, f, sizeof(f), TCPS_RX_IP_CKSUM_GOOD | TCPS_RX_L4_CKSUM_GOOD, w->now_ns);
+	if (net_chance(w->net, 3000)) {
+		forge_icmp(w, side, c);
+		return;
+	}
+	uint8_t f[18 + IPV6_HLEN + TCP_HLEN];
+	uint8_t *tcp = f + forge_headers(w, t, c, f, TCP_HLEN);
+	put_raw32(tcp, c->ports_raw);
+	put_be32(tcp + 4, seq);
+	put_be32(tcp + 8, ack);
+	put_be32(tcp + 12, 5u << 28 | (uint32_t)flags << 16 | 1000);
+	put_be32(tcp + 16, 0);
+	tcps_input(w->hosts[side].t, f, (size_t)(tcp - f) + TCP_HLEN, TCPS_RX_IP_CKSUM_GOOD | TCPS_RX_L4_CKSUM_GOOD, w->now_ns);
 }
 
 /* The line goes dead for a while, or a port runs out of frames. */
@@ -327,6 +407,8 @@ static bool check_sacked(struct world *w, unsigned side)
 
 static bool check(struct world *w)
 {
+	if (w->why[0] != '\0')
+		return false;
 	for (unsigned side = 0; side < 2; side++) {
 		const char *why = tcps_check(w->hosts[side].t);
 		if (why != NULL)
@@ -404,17 +486,80 @@ static uint64_t run_apps(struct world *w)
 }
 
 /* One line a TCP segment, as it arrives: enough to follow a failing seed. */
-static void trace_frame(const struct world *w, unsigned side, const uint8_t *frame, size_t len)
+static void trace_frame(const struct world *w, unsigned side, uint8_t *frame)
 {
-	if (len < 54 || get_be16(frame + 12) != ETH_TYPE_IPV4)
+	unsigned type;
+	const uint8_t *ip = host_packet(frame, &type);
+	bool v6 = type == ETH_TYPE_IPV6;
+	if ((!v6 && type != ETH_TYPE_IPV4) || ip[v6 ? 6 : 9] != IPPROTO_TCP_NUM) {
+		printf("# %.6f to %u type %04x protocol %u\n", (double)(w->now_ns - w->start_ns) / 1e9, side, type, ip[v6 ? 6 : 9]);
 		return;
-	const uint8_t *tcp = frame + TCP_OFFSET;
-	uint32_t header_len = (tcp[12] >> 4) * 4u;
+	}
+	const uint8_t *tcp = ip + (v6 ? IPV6_HLEN : IPV4_HLEN);
+	uint32_t header_len = (tcp[12] >> 4) * 4u, len = v6 ? get_be16(ip + 4) : get_be16(ip + 2) - IPV4_HLEN;
 	printf("# %.6f to %u port %u>%u seq %" PRIu32 " ack %" PRIu32 " len %u wnd %u%s%s%s%s\n",
 	       (double)(w->now_ns - w->start_ns) / 1e9, side, get_be16(tcp), get_be16(tcp + 2), get_be32(tcp + 4),
-	       get_be32(tcp + 8), get_be16(frame + 16) - IPV4_HLEN - header_len, get_be16(tcp + 14),
-	       tcp[13] & TCP_SYN ? " SYN" : "", tcp[13] & TCP_FIN ? " FIN" : "", tcp[13] & TCP_RST ? " RST" : "",
-	       tcp[13] & TCP_ACK ? "" : " noack");
+	       get_be32(tcp + 8), len - header_len, get_be16(tcp + 14), tcp[13] & TCP_SYN ? " SYN" : "",
+	       tcp[13] & TCP_FIN ? " FIN" : "", tcp[13] & TCP_RST ? " RST" : "", tcp[13] & TCP_ACK ? "" : " noack");
+}
+
+/* The router's complaint about a packet of `side`, which goes the way back through the same weather. */
+static void complain(struct world *w, unsigned side, uint8_t *frame, size_t len)
+{
+	unsigned type;
+	const uint8_t *ip = host_packet(frame, &type);
+	bool v6 = type == ETH_TYPE_IPV6;
+	uint8_t out[18 + IPV6_HLEN + ICMP_HLEN + IPV6_HLEN + 8];
+	uint32_t ip_len = v6 ? IPV6_HLEN : IPV4_HLEN, quoted = ip_len + 8, icmp_len = ICMP_HLEN + quoted;
+	size_t l2_len = (size_t)(ip - frame);
+	uint8_t *oip = out + l2_len, *icmp = oip + ip_len;
+	(void)len;
+	memcpy(out, frame + 6, 6); /* back to where it came from */
+	memcpy(out + 6, frame, 6);
+	memcpy(out + 12, frame + 12, l2_len - 12);
+	memset(icmp, 0, ICMP_HLEN);
+	icmp[0] = v6 ? ICMP6_TOO_BIG : ICMP4_UNREACHABLE;
+	icmp[1] = v6 ? 0 : 4;
+	put_be32(icmp + 4, w->path_mtu);
+	memcpy(icmp + ICMP_HLEN, ip, quoted);
+	if (v6) {
+		tcps_ipv6_header(oip, 0, ip + 24, ip + 8, IPPROTO_ICMP6_NUM, icmp_len, 64);
+		put_raw16(icmp + 2, (uint16_t)~tcps_icmp6_sum(oip, icmp, icmp_len));
+	} else {
+		memset(oip, 0, IPV4_HLEN);
+		put_be16(oip, 0x4500);
+		put_be16(oip + 2, (uint16_t)(IPV4_HLEN + icmp_len));
+		oip[8] = 64;
+		oip[9] = IPPROTO_ICMP_NUM;
+		memcpy(oip + 12, ip + 16, 4);
+		memcpy(oip + 16, ip + 12, 4);
+		put_raw16(oip + 10, (uint16_t)~tcps_sum_fold64(tcps_sum_words(0, oip, IPV4_HLEN)));
+		put_raw16(icmp + 2, (uint16_t)~tcps_sum_fold64(tcps_sum_words(0, icmp, icmp_len)));
+	}
+	net_send(w->net, !side, out, l2_len + ip_len + icmp_len, w->now_ns);
+}
+
+/* The path becomes narrower or wider. 576 and 1280 fit through everywhere. */
+static void change_path(struct world *w)
+{
+	w->path_mtu = net_chance(w->net, 3000) ? 0 : (uint32_t)net_spread(w->net, w->v6 ? 1280 : 576, 4000);
+	w->path_at_ns = w->now_ns + net_spread(w->net, MS, 5000 * MS);
+	if (w->path_at_ns > w->trouble_until_ns)
+		w->path_at_ns = NET_NEVER;
+}
+
+/* Whether the router lets it pass; `side` is where it comes out. */
+static bool passes(struct world *w, unsigned side, uint8_t *frame, size_t len)
+{
+	unsigned type;
+	const uint8_t *ip = host_packet(frame, &type);
+	size_t packet = len - (size_t)(ip - frame);
+	if (w->path_mtu == 0 || packet <= w->path_mtu || (type != ETH_TYPE_IPV4 && type != ETH_TYPE_IPV6))
+		return true;
+	w->too_large++;
+	if (!net_chance(w->net, w->path_silent_chance))
+		complain(w, !side, frame, len);
+	return false;
 }
 
 /* Up to 32 frames, as a worker takes them from its port. */
@@ -426,14 +571,11 @@ static void receive_burst(struct world *w)
 		size_t len = net_receive(w->net, w->now_ns, &side, frame);
 		if (len == 0)
 			return;
-		uint8_t *exact = malloc(len); /* so that a sanitizer sees a read beyond the frame */
-		if (exact == NULL)
-			abort();
-		memcpy(exact, frame, len);
+		if (!passes(w, side, frame, len))
+			continue;
 		if (trace)
-			trace_frame(w, side, exact, len);
-		tcps_input(w->hosts[side].t, exact, len, 0, w->now_ns);
-		free(exact);
+			trace_frame(w, side, frame);
+		host_input(&w->hosts[side], frame, len);
 	}
 }
 
@@ -462,6 +604,8 @@ static bool step(struct world *w)
 		tcps_tick(w->hosts[side].t, w->now_ns);
 	if (w->now_ns >= w->trouble_at_ns)
 		trouble(w);
+	if (w->now_ns >= w->path_at_ns)
+		change_path(w);
 	if (net_chance(w->net, w->forge_chance))
 		forge(w);
 	uint64_t next = run_apps(w);
@@ -475,6 +619,7 @@ static bool step(struct world *w)
 	}
 	next = net_next_ns(w->net) < next ? net_next_ns(w->net) : next;
 	next = w->trouble_at_ns < next ? w->trouble_at_ns : next;
+	next = w->path_at_ns < next ? w->path_at_ns : next;
 	if (next == NET_NEVER && !all_closed(w))
 		return fail(w, "stalled: nothing is armed, nothing is in flight, and not everything is closed", 0);
 	if (next == NET_NEVER)
