@@ -302,6 +302,8 @@ static void attach(struct lwip_end *e, struct tcp_pcb *pcb)
 	tcp_arg(pcb, e);
 	tcp_recv(pcb, on_recv);
 	tcp_err(pcb, on_err);
+	ip_set_option(pcb, SOF_KEEPALIVE);
+	pcb->keep_idle = 60000;
 	if (!e->nagle)
 		tcp_nagle_disable(pcb);
 }
@@ -431,6 +433,9 @@ uint64_t lwip_act(struct lwip_end *e, uint64_t now_ns)
 	}
 	if (a->resume_at_ns != 0 && now_ns >= a->resume_at_ns)
 		resume(e);
+	/* In TIME_WAIT lwIP's timer does not offer again what was refused, so it is asked to. */
+	if (!a->closed && a->resume_at_ns == 0 && e->pcb->refused_data != NULL)
+		tcp_process_refused_data(e->pcb);
 	if (a->closed)
 		return NET_NEVER;
 	act_send(e, now_ns);
@@ -439,4 +444,16 @@ uint64_t lwip_act(struct lwip_end *e, uint64_t now_ns)
 	uint64_t next = sooner(NET_NEVER, a->next_act_ns);
 	next = sooner(next, a->resume_at_ns);
 	return a->abort_in_callback ? next : sooner(next, a->abort_at_ns);
+}
+
+void lwip_print(const struct lwip_end *e)
+{
+	const struct tcp_pcb *p = e->pcb;
+	if (p == NULL) {
+		printf("#           no connection in lwIP\n");
+		return;
+	}
+	printf("#           lwIP: %s, refused %s, held %s, window in %u out %u, queue %u, rto %d, retransmissions %u, persist %u\n",
+	       tcp_debug_state_str(p->state), p->refused_data != NULL ? "some" : "none", e->held != NULL ? "some" : "none",
+	       (unsigned)p->rcv_wnd, (unsigned)p->snd_wnd, (unsigned)p->snd_queuelen, p->rto, p->nrtx, p->persist_backoff);
 }

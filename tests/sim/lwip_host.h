@@ -39,6 +39,8 @@ bool lwip_host_idle(void);
 bool lwip_connect(struct lwip_end *e, uint16_t local_port, uint16_t port);
 /* Does what is due; returns when it next wants to be called. */
 uint64_t lwip_act(struct lwip_end *e, uint64_t now_ns);
+/* What lwIP thinks of the connection, for whoever looks at a failed seed. */
+void lwip_print(const struct lwip_end *e);
 /* The end for an accepted connection from `peer_port`, or NULL; supplied by the simulation. */
 struct lwip_end *lwip_end_for(uint16_t peer_port);
 
