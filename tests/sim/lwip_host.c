@@ -261,7 +261,8 @@ static err_t on_recv(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t err)
 		e->refusals = 0;
 		stalled = true;
 	}
-	if (stalled && e->refuses && e->refusals++ < REFUSALS_MAX)
+	/* Not once our FIN is sent: on its way into TIME_WAIT lwIP forgets what it keeps, acknowledged as it is. */
+	if (stalled && e->refuses && !a->shut && e->refusals++ < REFUSALS_MAX)
 		return ERR_MEM; /* lwIP keeps it, and asks again on its fast timer */
 	if (stalled || e->held != NULL)
 		hold(e, p);
@@ -407,6 +408,10 @@ static void act_send(struct lwip_end *e, uint64_t now_ns)
 	tcp_output(e->pcb);
 	if (a->sent < a->send_total || (!a->eof && a->shut_after_eof))
 		return;
+	if (e->pcb->refused_data != NULL) {
+		a->next_act_ns = now_ns + RETRY_NS;
+		return;
+	}
 	/* Where the other end's FIN was there before, lwIP reports ERR_CLSD once ours is acknowledged. */
 	if (tcp_shutdown(e->pcb, 0, 1) != ERR_OK) {
 		a->next_act_ns = now_ns + RETRY_NS; /* no room for the FIN */
@@ -433,7 +438,6 @@ uint64_t lwip_act(struct lwip_end *e, uint64_t now_ns)
 	}
 	if (a->resume_at_ns != 0 && now_ns >= a->resume_at_ns)
 		resume(e);
-	/* In TIME_WAIT lwIP's timer does not offer again what was refused, so it is asked to. */
 	if (!a->closed && a->resume_at_ns == 0 && e->pcb->refused_data != NULL)
 		tcp_process_refused_data(e->pcb);
 	if (a->closed)
