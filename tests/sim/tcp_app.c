@@ -20,7 +20,7 @@ struct ref {
 
 #define REF_MAGIC 0x7265666572656e63ull
 
-static uint8_t byte_at(unsigned id, uint64_t off)
+uint8_t app_byte(unsigned id, uint64_t off)
 {
 	uint64_t x = (off >> 3) * 0x9e3779b97f4a7c15ull + id * 0xbf58476d1ce4e5b9ull;
 	x ^= x >> 29;
@@ -30,7 +30,7 @@ static uint8_t byte_at(unsigned id, uint64_t off)
 static void fill(struct app *a, uint8_t *to, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
-		to[i] = byte_at(a->id, a->sent + i);
+		to[i] = app_byte(a->id, a->sent + i);
 }
 
 static bool send_inline(struct app *a, size_t len)
@@ -218,7 +218,7 @@ static size_t on_data(void *user, const uint8_t *data, size_t len)
 		a->resume_at_ns = now_ns + net_spread(a->net, 1, a->stall_max_ns);
 	}
 	for (size_t i = 0; i < take; i++) {
-		if (data[i] != byte_at(a->peer->id, a->received + i)) {
+		if (data[i] != app_byte(a->peer->id, a->received + i)) {
 			a->broken = "a byte arrived that is not the one sent at its place";
 			break;
 		}

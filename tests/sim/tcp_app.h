@@ -41,6 +41,9 @@ struct app {
 
 extern const struct tcps_ops app_ops;
 
+/* The byte at a place of a stream: what arrives is compared with it. */
+uint8_t app_byte(unsigned id, uint64_t off);
+
 /* Does what is due; returns when it next wants to be called. */
 uint64_t app_act(struct app *a, uint64_t now_ns);
 /* False: the stack would not, because the tuple is still in TIME_WAIT. */
