@@ -1,7 +1,8 @@
 /*
  * half_open.c - passive opens until the handshake is complete: the SYN cache.
  *
- * Owns: the half-open records of a stack. When they run out the oldest makes room: an honest peer needs one round trip.
+ * Owns: the half-open records of a stack. When they run out the SYN-ACKs are cookies, or where those are switched off the oldest
+ *       makes room: an honest peer needs one round trip.
  * Core: the worker that owns the stack.
  * Spec: RFC 9293 3.10.7.2 and 3.10.7.4 for SYN-RECEIVED, RFC 4987 3.4, RFC 5961 3 and 4.
  */
@@ -42,6 +43,18 @@ static void syn_ack_send(struct tcps *t, const struct tcps_mini *m, const uint8_
 		TCPS_COUNT(t, syn_acks_out);
 }
 
+static void note_syn(const struct tcps *t, struct tcps_mini *m, const struct tcps_seg *s, const struct tcps_syn_opts *o)
+{
+	tcps_isn(t, &s->peer, &m->snd_seq, &m->ts_offset);
+	m->rcv_seq = s->seq;
+	m->peer_mss = o->mss;
+	m->has_wscale = o->has_wscale;
+	m->snd_wscale = o->wscale;
+	m->has_ts = o->has_ts;
+	m->has_sack = o->has_sack && !t->cfg.no_sack;
+	m->ts_recent = o->ts_val;
+}
+
 /* A SYN for a port where something listens. `iss_floor`: our ISS must lie above it (RFC 6191, a reused TIME_WAIT). */
 void tcps_syn_input(struct tcps *t, const struct tcps_seg *s, uint32_t iss_floor, bool has_floor)
 {
@@ -56,20 +69,21 @@ void tcps_syn_input(struct tcps *t, const struct tcps_seg *s, uint32_t iss_floor
 		TCPS_COUNT(t, drop_no_conn);
 		return;
 	}
+	if (tcps_cookie_due(t)) {
+		struct tcps_mini forgotten = {.peer = s->peer};
+		note_syn(t, &forgotten, s, &o);
+		tcps_cookie_make(t, &forgotten);
+		TCPS_COUNT(t, cookies_out);
+		syn_ack_send(t, &forgotten, s->frame + 6);
+		return;
+	}
 	bool recycled;
 	struct tcps_mini *m = tcps_mini_new(t, &t->half_open, &s->peer, &recycled);
 	if (recycled)
 		TCPS_COUNT(t, syn_cache_full);
-	tcps_isn(t, &s->peer, &m->snd_seq, &m->ts_offset);
+	note_syn(t, m, s, &o);
 	if (has_floor && !seq_gt(m->snd_seq, iss_floor))
 		m->snd_seq = iss_floor + 1;
-	m->rcv_seq = s->seq;
-	m->peer_mss = o.mss;
-	m->has_wscale = o.has_wscale;
-	m->snd_wscale = o.wscale;
-	m->has_ts = o.has_ts;
-	m->has_sack = o.has_sack && !t->cfg.no_sack;
-	m->ts_recent = o.ts_val;
 	tcps_wheel_set(&t->wheel, &m->timer, t->now_ns + TCPS_RTO_INITIAL_NS);
 	syn_ack_send(t, m, s->frame + 6);
 }
@@ -96,7 +110,7 @@ static void challenge(struct tcps *t, const struct tcps_mini *m, const struct tc
 	syn_ack_send(t, m, s->frame + 6);
 }
 
-static struct tcps_conn *promote(struct tcps *t, struct tcps_mini *m, const struct tcps_seg *s)
+static struct tcps_conn *promote(struct tcps *t, const struct tcps_mini *m, const struct tcps_seg *s)
 {
 	struct tcps_conn *c = tcps_conn_new(t, &m->peer);
 	if (c == NULL)
@@ -131,7 +145,8 @@ static struct tcps_conn *promote(struct tcps *t, struct tcps_mini *m, const stru
 	return c;
 }
 
-static bool admit(struct tcps *t, struct tcps_mini *m, struct tcps_seg *s, struct tcps_conn **done)
+/* `cached`: the record is the cache's, and not needed any more once there is a connection. */
+static bool admit(struct tcps *t, struct tcps_mini *m, bool cached, struct tcps_seg *s, struct tcps_conn **done)
 {
 	struct tcps_conn *c = listening(t, m->peer.ports_raw) ? promote(t, m, s) : NULL;
 	if (c == NULL) {
@@ -139,7 +154,8 @@ static bool admit(struct tcps *t, struct tcps_mini *m, struct tcps_seg *s, struc
 		TCPS_COUNT(t, drop_no_conn);
 		return true;
 	}
-	tcps_mini_free(t, &t->half_open, m);
+	if (cached)
+		tcps_mini_free(t, &t->half_open, m);
 	struct tcps_endpoint local, peer;
 	tcps_endpoints(c, &local, &peer);
 	bool was_busy = tcps_conn_enter(c);
@@ -193,5 +209,15 @@ bool tcps_half_open_input(struct tcps *t, struct tcps_mini *m, struct tcps_seg *
 		challenge(t, m, s);
 		return true;
 	}
-	return admit(t, m, s, done);
+	return admit(t, m, true, s, done);
+}
+
+bool tcps_cookie_input(struct tcps *t, struct tcps_seg *s, struct tcps_conn **done)
+{
+	struct tcps_mini m;
+	*done = NULL;
+	if (!tcps_cookie_check(t, s, &m))
+		return false;
+	admit(t, &m, false, s, done);
+	return true;
 }

@@ -12,6 +12,13 @@
 
 #define FLAGS_KNOWN (TCP_FIN | TCP_SYN | TCP_RST | TCP_PSH | TCP_ACK | TCP_URG)
 
+static void segment(struct tcps_conn *c, struct tcps_seg *s)
+{
+	bool was_busy = tcps_conn_enter(c);
+	tcps_segment(c, s);
+	tcps_conn_leave(c, was_busy);
+}
+
 /* A segment for which there is no connection block. */
 static __attribute__((noinline)) void stray(struct tcps *t, struct tcps_seg *s)
 {
@@ -26,11 +33,8 @@ static __attribute__((noinline)) void stray(struct tcps *t, struct tcps_seg *s)
 			TCPS_COUNT(t, drop_bad_tcp_options);
 			return;
 		}
-		if (!tcps_half_open_input(t, m, s, &c) && c != NULL) {
-			bool was_busy = tcps_conn_enter(c);
-			tcps_segment(c, s);
-			tcps_conn_leave(c, was_busy);
-		}
+		if (!tcps_half_open_input(t, m, s, &c) && c != NULL)
+			segment(c, s);
 		return;
 	}
 	m = tcps_mini_find(t, &t->time_wait, &s->peer);
@@ -53,6 +57,15 @@ static __attribute__((noinline)) void stray(struct tcps *t, struct tcps_seg *s)
 		TCPS_COUNT(t, drop_no_ack); /* RFC 9293 3.10.7.2: neither RST, ACK nor SYN: dropped */
 		return;
 	}
+	struct tcps_conn *c = NULL;
+	if (listening && tcps_options_parse_ts(s) && tcps_cookie_input(t, s, &c)) {
+		if (c != NULL)
+			segment(c, s);
+		return;
+	}
+	/* It may be later data of a handshake that was answered by a cookie; a reset would end what its first segment opens. */
+	if (listening && t->now_ns < t->cookie_until_ns && (s->flags & (TCP_ACK | TCP_SYN | TCP_RST)) == TCP_ACK)
+		return;
 	TCPS_COUNT(t, no_listener);
 	tcps_reset_reply(t, s);
 }
@@ -187,9 +200,7 @@ static __attribute__((noinline)) void slow_path(struct tcps *t, struct tcps_conn
 		TCPS_COUNT(t, drop_bad_tcp_options);
 		return;
 	}
-	bool was_busy = tcps_conn_enter(c);
-	tcps_segment(c, &s);
-	tcps_conn_leave(c, was_busy);
+	segment(c, &s);
 }
 
 static __attribute__((noinline)) void slow_path4(struct tcps *t, struct tcps_conn *c, const uint8_t *frame, const uint8_t *ip,

@@ -23,6 +23,7 @@
 #define TCPS_RTO_INITIAL_NS 1000000000ull /* RFC 6298 2.1 */
 #define TCPS_SYN_TRIES_MAX  5u
 #define TCPS_NS_PER_MS      1000000ull
+#define TCPS_COOKIES_USED   1024u /* a power of two */
 #define TCPS_BLOCKS_ASSURED 2u /* of each direction of a connection, however short blocks are */
 
 #define TCPS_ETH_ROOM   32u                    /* an Ethernet header with a tag, and the constant begin of an IPv4 header */
@@ -415,6 +416,8 @@ struct tcps {
 	struct tcps_timer pmtu_timer;
 	struct tcps_pmtu pmtu[TCPS_PMTU_MAX];
 	uint32_t listener_count;
+	uint64_t cookie_until_ns; /* an ACK may answer a SYN cookie */
+	uint64_t cookies_used[TCPS_COOKIES_USED];
 	struct tcps_mini_pool half_open;
 	struct tcps_mini_pool time_wait;
 	uint64_t listening[65536 / 64];
@@ -570,7 +573,14 @@ void tcps_mini_free(struct tcps *t, struct tcps_mini_pool *p, struct tcps_mini *
 void tcps_syn_input(struct tcps *t, const struct tcps_seg *s, uint32_t iss_floor, bool has_floor);
 /* Returns true when the segment was dealt with, or the connection that it completed in *done. */
 bool tcps_half_open_input(struct tcps *t, struct tcps_mini *m, struct tcps_seg *s, struct tcps_conn **done);
+/* A segment without a record that may be the answer to a cookie. True: it was dealt with, or *done is the connection. */
+bool tcps_cookie_input(struct tcps *t, struct tcps_seg *s, struct tcps_conn **done);
 void tcps_half_open_timer(struct tcps *t, struct tcps_timer *timer);
+
+/* cookie.c */
+bool tcps_cookie_due(const struct tcps *t);
+void tcps_cookie_make(struct tcps *t, struct tcps_mini *m);
+bool tcps_cookie_check(struct tcps *t, const struct tcps_seg *s, struct tcps_mini *m);
 
 /* time_wait.c */
 void tcps_time_wait_new(struct tcps_conn *c);

@@ -113,6 +113,9 @@ static void vary_config(struct world *w, struct tcps_config *cfg)
 	cfg->delayed_ack_ns = net_chance(n, 2000) ? 0 : net_spread(n, MS, 200 * MS);
 	cfg->cc = net_chance(n, 5000) ? TCPS_CC_CUBIC : TCPS_CC_NEWRENO;
 	cfg->no_sack = net_chance(n, 3000);
+	cfg->syn_cookies = net_chance(n, 5000);
+	if (net_chance(n, 2000))
+		cfg->half_open_max = 1;
 	cfg->tx_ip_cksum_offload = net_chance(n, 3000);
 	cfg->tx_tcp_cksum_offload = net_chance(n, 3000);
 	for (unsigned i = 0; i < 16; i++)
