@@ -65,6 +65,8 @@ static void tcp_config(struct tcps_config *t, const struct amqp_limits *a, const
 	t->msl_ns = 30 * SECOND_NS;
 	t->delayed_ack_ns = 40 * MS_NS;
 	/* RFC 9293 3.8.4: never shorter than two hours unless asked for; heartbeats find dead clients long before. */
+	t->syn_cookies = true;
+	t->ecn = true;
 	t->keepalive_ns = 7200 * SECOND_NS;
 	t->retransmits_max = 15;
 }

@@ -248,6 +248,7 @@ void tcps_conn_established(struct tcps_conn *c)
 	c->plain_raw = htobe16((uint16_t)(header_len << 10 | TCP_ACK));
 	c->cold->rexmt_count = 0;
 	c->rexmt_deadline_ns = TCPS_NEVER;
+	c->cold->ecn_seq = c->cold->iss;
 	c->cold->recover_seq = c->cold->iss - 1; /* so that the loss of the very first segment counts, too */
 	if (c->t->cfg.keepalive_ns != 0)
 		tcps_keepalive_start(c);

@@ -6,8 +6,8 @@
  * Spec: RFC 4987 3.6; the options in the timestamp are our own layout, as every stack has its own.
  *
  * Sequence number: 5 bits of time (68 s each), 3 bits for the MSS, 24 bits of a keyed hash of the tuple, the peer's number and
- * all of that. Timestamp: its lowest 6 bits are the window scale (15: none) and whether SACK was offered; the rest is the time
- * rounded down, so that what the connection sends later is never older.
+ * all of that. Timestamp: its lowest 6 bits are the window scale (15: none) and whether SACK and ECN were offered; the rest is the
+ * time rounded down, so that what the connection sends later is never older.
  *
  * A late copy of the answer would open the connection a second time after it was closed. A table remembers the last cookies that
  * were used; what it has forgotten, TIME_WAIT and the numbers of the new connection must bear, as with every stack.
@@ -21,6 +21,7 @@
 #define TS_BITS      0x3fu
 #define TS_NO_WSCALE 0xfu
 #define TS_SACK      0x10u
+#define TS_ECN       0x20u
 #define MSS_CHOICES  8u
 
 static const uint16_t mss_of[MSS_CHOICES] = {216, 536, 1188, 1220, 1360, 1440, 1460, 8960};
@@ -56,11 +57,12 @@ void tcps_cookie_make(struct tcps *t, struct tcps_mini *m)
 	t->cookie_until_ns = (slot + SLOTS_VALID) << SLOT_SHIFT;
 	if (!m->has_ts) {
 		/* Nowhere to remember them. */
-		m->has_wscale = m->has_sack = false;
+		m->has_wscale = m->has_sack = m->has_ecn = false;
 		return;
 	}
 	uint32_t now = tcps_ts_now(t, m->ts_offset);
-	uint32_t ts = (now & ~TS_BITS) | (m->has_wscale ? m->snd_wscale : TS_NO_WSCALE) | (m->has_sack ? TS_SACK : 0);
+	uint32_t ts = (now & ~TS_BITS) | (m->has_wscale ? m->snd_wscale : TS_NO_WSCALE) | (m->has_sack ? TS_SACK : 0) |
+		      (m->has_ecn ? TS_ECN : 0);
 	if (seq_gt(ts, now))
 		ts -= TS_BITS + 1;
 	m->ts_offset += ts - now;
@@ -107,6 +109,7 @@ bool tcps_cookie_check(struct tcps *t, const struct tcps_seg *s, struct tcps_min
 		m->has_wscale = (said & TS_NO_WSCALE) != TS_NO_WSCALE;
 		m->snd_wscale = m->has_wscale ? said & TS_NO_WSCALE : 0;
 		m->has_sack = (said & TS_SACK) != 0 && !t->cfg.no_sack;
+		m->has_ecn = (said & TS_ECN) != 0 && t->cfg.ecn;
 	}
 	TCPS_COUNT(t, cookies_good);
 	return true;

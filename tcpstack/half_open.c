@@ -35,7 +35,7 @@ static void syn_ack_send(struct tcps *t, const struct tcps_mini *m, const uint8_
 				     .seq = m->snd_seq,
 				     .ack = m->rcv_seq + 1,
 				     .wnd = first_window(t),
-				     .flags = TCP_SYN | TCP_ACK,
+				     .flags = (uint8_t)(TCP_SYN | TCP_ACK | (m->has_ecn ? TCP_ECE : 0u)), /* RFC 3168 6.1.1 */
 				     .opts = opts,
 				     .opts_len = opts_len,
 				     .mac = mac};
@@ -53,6 +53,7 @@ static void note_syn(const struct tcps *t, struct tcps_mini *m, const struct tcp
 	m->has_ts = o->has_ts;
 	m->has_sack = o->has_sack && !t->cfg.no_sack;
 	m->ts_recent = o->ts_val;
+	m->has_ecn = t->cfg.ecn && (s->flags & (TCP_ECE | TCP_CWR)) == (TCP_ECE | TCP_CWR);
 }
 
 /* A SYN for a port where something listens. `iss_floor`: our ISS must lie above it (RFC 6191, a reused TIME_WAIT). */
@@ -129,6 +130,8 @@ static struct tcps_conn *promote(struct tcps *t, const struct tcps_mini *m, cons
 		c->flags |= CF_TS;
 	if (m->has_sack)
 		c->flags |= CF_SACK;
+	if (m->has_ecn)
+		c->flags |= CF_ECN;
 	cold->cc = tcps_listener_cc(t, m->peer.ports_raw);
 	c->ts_recent = m->ts_recent;
 	c->ts_offset = m->ts_offset;

@@ -11,6 +11,8 @@
 #include <assert.h>
 
 #define FLAGS_KNOWN (TCP_FIN | TCP_SYN | TCP_RST | TCP_PSH | TCP_ACK | TCP_URG)
+#define FLAGS_ALL   (FLAGS_KNOWN | TCP_ECE | TCP_CWR) /* these two mean something on the general path alone */
+#define ECN_CE      3u
 
 static void segment(struct tcps_conn *c, struct tcps_seg *s)
 {
@@ -180,15 +182,18 @@ static inline __attribute__((always_inline)) bool fast_path(struct tcps_conn *c,
 }
 
 static __attribute__((noinline)) void slow_path(struct tcps *t, struct tcps_conn *c, const uint8_t *frame,
-						const struct tcps_peer *peer, const uint8_t *tcp, uint32_t header_len, uint32_t len)
+						const struct tcps_peer *peer, const uint8_t *ip, const uint8_t *tcp,
+						uint32_t header_len, uint32_t len)
 {
+	uint32_t ecn = peer->v6 ? ip[1] >> 4 : ip[1];
 	struct tcps_seg s = {.data = tcp + header_len,
 			     .len = len,
 			     .seq = get_be32(tcp + 4),
 			     .ack = get_be32(tcp + 8),
 			     .peer = *peer,
 			     .wnd = get_be16(tcp + 14),
-			     .flags = tcp[13] & FLAGS_KNOWN,
+			     .flags = tcp[13] & FLAGS_ALL,
+			     .ce = (ecn & ECN_CE) == ECN_CE,
 			     .frame = frame,
 			     .opts = tcp + TCP_HLEN,
 			     .opts_len = header_len - TCP_HLEN};
@@ -208,7 +213,7 @@ static __attribute__((noinline)) void slow_path4(struct tcps *t, struct tcps_con
 {
 	struct tcps_peer peer;
 	tcps_peer4(&peer, get_raw32(ip + 12), get_raw32(tcp));
-	slow_path(t, c, frame, &peer, tcp, header_len, len);
+	slow_path(t, c, frame, &peer, ip, tcp, header_len, len);
 }
 
 static inline uint64_t addr_sum4(const struct tcps *t, const uint8_t *ip)
@@ -271,7 +276,7 @@ static __attribute__((noinline)) void tcp_unusual(struct tcps *t, const uint8_t 
 	tcps_peer4(&peer, get_raw32(ip + 12), get_raw32(tcp));
 	struct tcps_conn *c = tcps_conn_find_peer(t, &peer);
 	if (c == NULL || !fast_path_call(c, tcp, header_len, len - header_len))
-		slow_path(t, c, frame, &peer, tcp, header_len, len - header_len);
+		slow_path(t, c, frame, &peer, ip, tcp, header_len, len - header_len);
 }
 
 /* Whatever is not the ordinary case below: options, fragments, other protocols, malformed headers. `len`: from `ip` on. */
@@ -330,7 +335,7 @@ static inline void tcp_input6(struct tcps *t, const uint8_t *frame, const uint8_
 		return;
 	struct tcps_peer peer;
 	tcps_peer6(t, &peer, ip + 8, get_raw32(tcp), own);
-	slow_path(t, c, frame, &peer, tcp, header_len, len - header_len);
+	slow_path(t, c, frame, &peer, ip, tcp, header_len, len - header_len);
 }
 
 /* Which of our addresses that are in use it is; OWN_V4: none. */

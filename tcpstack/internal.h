@@ -24,7 +24,7 @@
 #define TCPS_SYN_TRIES_MAX  5u
 #define TCPS_NS_PER_MS      1000000ull
 #define TCPS_COOKIES_USED   1024u /* a power of two */
-#define TCPS_BLOCKS_ASSURED 2u /* of each direction of a connection, however short blocks are */
+#define TCPS_BLOCKS_ASSURED 2u    /* of each direction of a connection, however short blocks are */
 
 #define TCPS_ETH_ROOM   32u                    /* an Ethernet header with a tag, and the constant begin of an IPv4 header */
 #define TCPS_PMTU_FLOOR 552u                   /* of IPv4 paths, unless configured */
@@ -80,6 +80,8 @@ enum tcps_timer_kind {
 #define CF_FIN_ACKED  0x00200000u /* our FIN has been acknowledged */
 #define CF_OWNED      0x00400000u /* `user` is set: on_closed() is owed */
 #define CF_SHUT       0x00800000u /* for lack of blocks the peer was told a window of 0 while the reader is stopped */
+#define CF_ECN        0x01000000u /* agreed on: RFC 3168 */
+#define CF_ECE        0x02000000u /* a congestion mark arrived: told until the peer says CWR */
 #define CF_SCORE      0x80000000u /* sacked_bytes, lost_bytes or dup_acks is not 0: the pipe is less than what is outstanding */
 #define CF_RTO        0x40000000u /* slow start after a time-out, until recover_seq is acknowledged */
 #define CF_T_TLP      0x20000000u /* rexmt_deadline is the tail loss probe's */
@@ -89,7 +91,7 @@ enum tcps_timer_kind {
 
 /* Any of these sends an arriving segment down the general path. */
 #define CF_SLOW_INPUT                                                                                                              \
-	(CF_PAUSED | CF_OOO | CF_RECOVERY | CF_PERSIST | CF_EOF | CF_FIN_OOO | CF_SCORE | CF_LOST | CF_RTO | CF_TLP_OUT |          \
+	(CF_PAUSED | CF_OOO | CF_RECOVERY | CF_PERSIST | CF_EOF | CF_FIN_OOO | CF_SCORE | CF_LOST | CF_RTO | CF_ECN | CF_TLP_OUT | \
 	 CF_BUSY | CF_DEAD | CF_IN_DATA | CF_SHUT)
 
 /*
@@ -199,8 +201,10 @@ struct tcps_cold {
 	uint32_t rcv_wraps;
 	uint8_t rexmt_count;
 	uint8_t probes_unanswered;
-	uint8_t cc;     /* enum tcps_cc */
-	bool tlp_again; /* the probe was a retransmission */
+	uint8_t cc;       /* enum tcps_cc */
+	bool tlp_again;   /* the probe was a retransmission */
+	bool cwr_due;     /* the window was reduced for a mark: the next new data tells */
+	uint32_t ecn_seq; /* marks of what was sent before this belong to one reduction */
 	uint32_t sacked_bytes, lost_bytes;
 	uint32_t tlp_end_seq;
 	uint32_t prr_delivered_bytes, prr_out_bytes, prr_flight_bytes; /* RFC 6937; the last is RecoverFS */
@@ -275,7 +279,7 @@ struct tcps_mini {
 	uint32_t ts_recent, ts_offset;
 	uint16_t peer_mss;
 	uint8_t snd_wscale, tries;
-	bool has_ts, has_wscale, has_sack, in_use;
+	bool has_ts, has_wscale, has_sack, has_ecn, in_use;
 };
 
 struct tcps_mini_pool {
@@ -348,6 +352,7 @@ struct tcps_seg {
 	const uint8_t *frame; /* its Ethernet header */
 	const uint8_t *opts;
 	uint32_t opts_len;
+	bool ce; /* the IP header bears the mark "congestion experienced" */
 };
 
 /* Options of a SYN. */

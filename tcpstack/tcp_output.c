@@ -82,6 +82,36 @@ static inline void put_options(struct tcps_conn *c, uint8_t *to, uint32_t len)
 		tcps_sack_option(c, to, len);
 }
 
+/* RFC 3168 6.1.2, 6.1.3: ECE on every ACK until the peer has heard it, CWR on the first new data after a reduction. */
+static __attribute__((noinline)) uint8_t ecn_flags(struct tcps_conn *c, uint32_t seq, uint32_t len, uint8_t flags)
+{
+	uint8_t more = 0;
+	if (flags & (TCP_SYN | TCP_RST))
+		return 0;
+	if (c->flags & CF_ECE)
+		more |= TCP_ECE;
+	if (c->cold->cwr_due && len != 0 && seq == c->snd_max) {
+		c->cold->cwr_due = false;
+		more |= TCP_CWR;
+	}
+	return more;
+}
+
+/* RFC 3168 6.1.4, 6.1.5: ECT(0) on new data, never on what is sent again nor on bare ACKs. */
+static __attribute__((noinline)) void mark_capable(const struct tcps_conn *c, uint8_t *tcp)
+{
+	if (c->own != OWN_V4) {
+		tcp[1 - (int)IPV6_HLEN] |= 0x20;
+		return;
+	}
+	uint8_t *ip = tcp - IPV4_HLEN;
+	ip[1] |= 2;
+	if (!c->t->cfg.tx_ip_cksum_offload) {
+		uint32_t sum = (uint32_t)(uint16_t)~get_raw16(ip + 10) + htobe16(2);
+		put_raw16(ip + 10, (uint16_t) ~((sum & 0xffff) + (sum >> 16)));
+	}
+}
+
 /*
  * Builds and sends one segment: `len` bytes from `cur` on, which moves past them. No state but that of ACKs changes.
  * `opts` are those of a SYN; other segments have the timestamps, if they were agreed on, and what there is to tell by SACK.
@@ -106,10 +136,14 @@ static inline __attribute__((always_inline)) enum tcps_emit emit(struct tcps_con
 	}
 	memcpy(f, n->eth, TCPS_ETH_ROOM); /* what is too much is overwritten */
 	uint8_t *tcp = f + form->tcp_at;
+	if (__builtin_expect((c->flags & CF_ECN) != 0, 0))
+		flags |= ecn_flags(c, seq, len, flags);
 	if (__builtin_expect(c->own != OWN_V4, 0))
 		tcps_ipv6_conn_header(c, tcp - IPV6_HLEN, header_len + len);
 	else
 		tcps_ipv4_end(t, tcp - IPV4_HLEN, c->peer_key, IPPROTO_TCP_NUM, IPV4_HLEN + header_len + len, c->addr_sum);
+	if (__builtin_expect((c->flags & CF_ECN) != 0, 0) && len != 0 && seq == c->snd_max)
+		mark_capable(c, tcp);
 	put_raw32(tcp, c->ports_raw << 16 | c->ports_raw >> 16);
 	put_be32(tcp + 4, seq);
 	put_be32(tcp + 8, (flags & TCP_ACK) != 0 ? c->rcv_nxt : 0);
@@ -173,6 +207,10 @@ static __attribute__((noinline)) void output_syn(struct tcps_conn *c)
 	if (c->snd_nxt != cold->iss && (c->flags & CF_ACK_NOW) == 0)
 		return;
 	bool first = c->snd_max == cold->iss;
+	if (t->cfg.ecn && (flags & TCP_ACK) == 0 && cold->rexmt_count == 0)
+		flags |= TCP_ECE | TCP_CWR; /* RFC 3168 6.1.1; not when asked again: some middlebox may drop such SYNs */
+	if ((flags & TCP_ACK) != 0 && (c->flags & CF_ECN) != 0)
+		flags |= TCP_ECE;
 	enum tcps_emit sent = tcps_emit(c, cold->iss, NULL, 0, flags);
 	if (sent != EMIT_SENT) {
 		put_off(c, sent);
@@ -442,7 +480,7 @@ void tcps_window_open(struct tcps_conn *c)
 /* States in which a flush has more to think of than "send what is queued". */
 #define CF_SLOW_OUTPUT                                                                                                             \
 	(CF_RESUME | CF_LOST | CF_SCORE | CF_RECOVERY | CF_RTO | CF_PERSIST | CF_FIN_QUEUED | CF_OOO | CF_DSACK | CF_PAUSED |      \
-	 CF_EOF | CF_NO_NEIGH | CF_DEAD | CF_T_REO)
+	 CF_EOF | CF_NO_NEIGH | CF_DEAD | CF_T_REO | CF_ECN)
 
 /*
  * What nearly every flush finds: nothing in flight, some bytes at the end of one block, no more than a segment, and room for

@@ -50,6 +50,10 @@ static void take_peer_options(struct tcps_conn *c, const struct tcps_seg *s, con
 	}
 	if (o->has_sack && !t->cfg.no_sack)
 		c->flags |= CF_SACK;
+	/* RFC 3168 6.1.1: a SYN says both, its answer ECE alone. A SYN that was sent again did not ask. */
+	uint32_t says = s->flags & (TCP_ECE | TCP_CWR), means = (s->flags & TCP_ACK) != 0 ? TCP_ECE : TCP_ECE | TCP_CWR;
+	if (t->cfg.ecn && says == means && c->cold->rexmt_count == 0)
+		c->flags |= CF_ECN;
 	tcps_conn_mss(c, o->mss);
 	if (c->cold->rexmt_count > 0)
 		c->cwnd_bytes = c->mss; /* RFC 5681 3.1: the SYN was lost */
@@ -294,6 +298,28 @@ static void text_and_fin(struct tcps_conn *c, struct tcps_seg *s)
 		take_fin(c);
 }
 
+/* RFC 3168 6.1.2 and 6.1.3: marks that arrive are told; marks that the peer tells of reduce the window once a round trip. */
+static void take_marks(struct tcps_conn *c, const struct tcps_seg *s)
+{
+	struct tcps_cold *cold = c->cold;
+	if (s->flags & TCP_CWR)
+		c->flags &= ~CF_ECE;
+	if (s->ce && s->len != 0) {
+		TCPS_COUNT(c->t, ecn_marks_in);
+		c->flags |= CF_ECE;
+		ack_now(c);
+	}
+	bool acceptable = (s->flags & TCP_ACK) != 0 && seq_le(s->ack, c->snd_max) && seq_ge(s->ack, c->snd_una);
+	if ((s->flags & TCP_ECE) == 0 || !acceptable || c->state < TCPS_ESTABLISHED || (c->flags & (CF_RECOVERY | CF_RTO)) != 0 ||
+	    seq_le(s->ack, cold->ecn_seq))
+		return;
+	TCPS_COUNT(c->t, ecn_reductions);
+	tcps_cc_lost(c);
+	c->cwnd_bytes = cold->ssthresh_bytes;
+	cold->ecn_seq = c->snd_max;
+	cold->cwr_due = true;
+}
+
 /* The caller has set CF_BUSY; the connection may be dead afterwards. */
 void tcps_segment(struct tcps_conn *c, struct tcps_seg *s)
 {
@@ -339,6 +365,8 @@ void tcps_segment(struct tcps_conn *c, struct tcps_seg *s)
 	}
 	if ((c->flags & CF_TS) != 0 && s->has_ts && seq_le(s->seq, c->last_ack_sent) && seq_ge(s->ts_val, c->ts_recent))
 		c->ts_recent = s->ts_val;
+	if (c->flags & CF_ECN)
+		take_marks(c, s);
 	bool had_fin = (s->flags & TCP_FIN) != 0;
 	trim(c, s);
 	TCPS_COUNT_ADD(t, urgent, (s->flags & TCP_URG) != 0);

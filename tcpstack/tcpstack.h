@@ -68,6 +68,7 @@ struct tcps_config {
 
 	uint64_t user_timeout_ns; /* RFC 5482: unacknowledged for so long, or the window shut; 0: retransmits_max alone decides */
 	uint8_t cc;               /* enum tcps_cc, of tcps_listen() and tcps_connect() */
+	bool ecn;                 /* RFC 3168: offer it, and accept it where it is offered */
 	bool syn_cookies;         /* RFC 4987: a full SYN cache answers with cookies; else its oldest record makes room */
 	bool no_sack;             /* neither offer SACK nor accept it */
 

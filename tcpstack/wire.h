@@ -61,6 +61,8 @@
 #define TCP_PSH 0x08u
 #define TCP_ACK 0x10u
 #define TCP_URG 0x20u
+#define TCP_ECE 0x40u
+#define TCP_CWR 0x80u
 
 #define TCP_OPT_END        0u
 #define TCP_OPT_NOP        1u

@@ -97,6 +97,20 @@ static void strip_options(const struct host *h, uint8_t *frame, size_t len)
 	fill_tcp_cksum(ip, len - (size_t)(tcp - frame), false);
 }
 
+/* A router with a long queue: RFC 3168 5. */
+static void mark_congestion(uint8_t *frame)
+{
+	unsigned type;
+	uint8_t *ip = host_packet(frame, &type);
+	if (type == 0x0800 && (ip[1] & 3) != 0) {
+		ip[1] |= 3;
+		put16(ip + 10, 0);
+		put16(ip + 10, ~sum_bytes(0, ip, 20));
+	} else if (type == 0x86dd && (ip[1] & 0x30) != 0) {
+		ip[1] |= 0x30;
+	}
+}
+
 static uint8_t *tx_alloc(void *ctx, size_t len, void **handle)
 {
 	struct host *h = ctx;
@@ -135,6 +149,8 @@ static void tx_send(void *ctx, void *handle, size_t len, const struct tcps_tx_me
 		fill_tcp_cksum(ip, len - (size_t)(ip - frame) - meta->l3_len, true);
 	if (h->strip_timestamps || h->strip_wscale || h->strip_mss)
 		strip_options(h, frame, len);
+	if (net_chance(h->net, h->mark_chance))
+		mark_congestion(frame);
 	net_send(h->net, h->side, frame, len, h->now_ns);
 }
 

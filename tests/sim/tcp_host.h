@@ -20,6 +20,7 @@ struct host {
 	uint64_t starved_until_ns; /* no transmit frame until then */
 	uint32_t starve_chance;    /* of NET_PER: a single attempt fails */
 	bool strip_tag;            /* received tags are taken off by the port, and told beside the frame */
+	uint32_t mark_chance;      /* of a congestion mark, in 10,000 */
 	bool strip_timestamps, strip_wscale, strip_mss;
 	bool frame_out; /* a frame was allocated and not sent yet */
 	uint64_t frames_refused;

@@ -114,6 +114,7 @@ static void vary_config(struct world *w, struct tcps_config *cfg)
 	cfg->cc = net_chance(n, 5000) ? TCPS_CC_CUBIC : TCPS_CC_NEWRENO;
 	cfg->no_sack = net_chance(n, 3000);
 	cfg->syn_cookies = net_chance(n, 5000);
+	cfg->ecn = net_chance(n, 6000);
 	if (net_chance(n, 2000))
 		cfg->half_open_max = 1;
 	cfg->tx_ip_cksum_offload = net_chance(n, 3000);
@@ -203,6 +204,7 @@ static void world_init(struct world *w, uint64_t seed)
 		h->starve_chance = chance_up_to(500);
 		h->strip_tag = net_chance(w->net, 5000);
 		h->strip_timestamps = net_chance(w->net, 1500);
+		h->mark_chance = chance_up_to(1000);
 		h->strip_wscale = net_chance(w->net, 1500);
 		h->strip_mss = net_chance(w->net, 1000);
 	}
