@@ -83,7 +83,7 @@ bool amqp_row_consumer(const struct amqp_broker *b, uint32_t idx, struct amqp_ro
 void tcps_info(const struct tcps_conn *c, struct tcps_conn_info *out)
 {
 	(void)c;
-	*out = (struct tcps_conn_info){.state = "ESTABLISHED", .srtt_us = 55, .mss = 1448};
+	*out = (struct tcps_conn_info){.state = "ESTABLISHED", .srtt_us = 55, .mss = 1448, .congestion = "cubic"};
 }
 void tcps_endpoints(const struct tcps_conn *c, struct tcps_endpoint *local, struct tcps_endpoint *peer)
 {
