@@ -17,7 +17,7 @@
 #include "amqp/records.h"
 
 #define CTL_SHM_MAGIC   0x5449434b57495245ull /* "TICKWIRE" */
-#define CTL_SHM_VERSION 2u
+#define CTL_SHM_VERSION 3u
 #define CTL_WORKERS_MAX 16u
 #define CTL_LINE_BYTES  64u
 #define CTL_RECORD_MAX  (160u * 1024u) /* largest encoded record */
@@ -101,7 +101,8 @@ struct ctl_row_head {
 struct ctl_row_conn {
 	struct ctl_row_head head;
 	uint64_t uid;
-	char state[16], tcp_state[16], user[CTL_NAME_BYTES], vhost[CTL_NAME_BYTES], peer_host[48], name[128];
+	char state[16], tcp_state[16], user[CTL_NAME_BYTES], vhost[CTL_NAME_BYTES], peer_host[48], host[48],
+		name[128]; /* host: our own end's */
 	char client_product[64], client_version[32], client_platform[64];
 	uint16_t peer_port, port;
 	uint32_t channels, frame_max, channel_max, timeout_s;

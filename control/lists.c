@@ -306,13 +306,23 @@ json_t *ctl_list_bindings(struct ctl_control *c, const struct ctl_vhost *v)
 
 /* ---- connections ---- */
 
-/* "198.18.0.1:40000 -> 198.18.0.2:5672", as RabbitMQ names connections. */
-static void conn_name(const struct ctl_control *c, const struct ctl_row_conn *r, char *out, size_t out_bytes)
+/* "198.18.0.1:40000", "[2001:2::1]:40000". */
+static void put_end(char *out, size_t out_bytes, const char *host, size_t host_bytes, unsigned port)
 {
-	const char *host = c->link.shm.address_text;
+	int len = (int)strnlen(host, host_bytes);
+	const char *bracket = memchr(host, ':', (size_t)len) != NULL ? "[]" : "";
 
-	snprintf(out, out_bytes, "%.*s:%u -> %.*s:%u", (int)strnlen(r->peer_host, sizeof r->peer_host), r->peer_host, r->peer_port,
-		 (int)strcspn(host, "/"), host, r->port);
+	snprintf(out, out_bytes, "%.1s%.*s%s:%u", bracket, len, host, bracket[0] != '\0' ? bracket + 1 : "", port);
+}
+
+/* "198.18.0.1:40000 -> 198.18.0.2:5672", as RabbitMQ names connections. */
+static void conn_name(const struct ctl_row_conn *r, char *out, size_t out_bytes)
+{
+	char peer[64], own[64];
+
+	put_end(peer, sizeof peer, r->peer_host, sizeof r->peer_host, r->peer_port);
+	put_end(own, sizeof own, r->host, sizeof r->host, r->port);
+	snprintf(out, out_bytes, "%s -> %s", peer, own);
 }
 
 static void conn_tcp(json_t *row, const struct ctl_row_conn *r)
@@ -342,14 +352,13 @@ static void conn_tcp(json_t *row, const struct ctl_row_conn *r)
 
 static json_t *conn_row(const struct ctl_control *c, const struct ctl_row_conn *r, uint32_t worker)
 {
-	const char *host = c->link.shm.address_text;
 	char name[256];
 	json_t *row;
 
-	conn_name(c, r, name, sizeof name);
+	conn_name(r, name, sizeof name);
 	row = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s}", "pid", pid_json(r->uid), "name",
 			ctl_json_text(name, sizeof name), "user_provided_name", ctl_json_text(r->name, sizeof r->name), "host",
-			ctl_json_text(host, strcspn(host, "/")), "peer_host", ctl_json_text(r->peer_host, sizeof r->peer_host),
+			ctl_json_text(r->host, sizeof r->host), "peer_host", ctl_json_text(r->peer_host, sizeof r->peer_host),
 			"state", ctl_json_text(r->state, sizeof r->state), "user", ctl_json_text(r->user, sizeof r->user), "vhost",
 			ctl_json_text(r->vhost, sizeof r->vhost), "ssl", 0, "protocol", "{0,9,1}");
 	json_object_set_new(row, "client_properties",
@@ -393,11 +402,11 @@ static bool text_equal(const char *field, size_t cap, const char *text)
 	return len == strlen(text) && memcmp(field, text, len) == 0;
 }
 
-static bool conn_is(const struct ctl_control *c, const struct ctl_row_conn *r, const char *id)
+static bool conn_is(const struct ctl_row_conn *r, const char *id)
 {
 	char name[256], pid[48];
 
-	conn_name(c, r, name, sizeof name);
+	conn_name(r, name, sizeof name);
 	snprintf(pid, sizeof pid, "%u.%u", (uint32_t)r->uid, (uint32_t)(r->uid >> 32));
 	return strcmp(id, pid) == 0 || strcmp(id, name) == 0 || (*id != '\0' && text_equal(r->name, sizeof r->name, id));
 }
@@ -413,7 +422,7 @@ unsigned ctl_close_connections(struct ctl_control *c, const char *id, const char
 		for (uint32_t i = 0, n = rows_count(&c->link, w, ROW_CONN); i < n; i++) {
 			struct amqp_record rec = {.kind = AMQP_OP_CONN_CLOSE, .code = 320, .str = {ctl_span(text)}};
 
-			if (!row_read(&c->link, w, ROW_CONN, i, &r) || (id != NULL && !conn_is(c, &r, id)) ||
+			if (!row_read(&c->link, w, ROW_CONN, i, &r) || (id != NULL && !conn_is(&r, id)) ||
 			    (vhost != NULL && !text_equal(r.vhost, sizeof r.vhost, vhost)))
 				continue;
 			rec.conn_uid = r.uid;
@@ -448,7 +457,7 @@ static struct named_conn *conn_names(const struct ctl_control *c, uint32_t worke
 	for (uint32_t i = 0; i < rows; i++)
 		if (row_read(&c->link, worker, ROW_CONN, i, &r)) {
 			all[*count].uid = r.uid;
-			conn_name(c, &r, all[(*count)++].name, sizeof all[0].name);
+			conn_name(&r, all[(*count)++].name, sizeof all[0].name);
 		}
 	qsort(all, *count, sizeof *all, by_uid);
 	return all;

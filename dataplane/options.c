@@ -15,7 +15,7 @@
 #include "dataplane/log.h"
 #include "dataplane/values.h"
 
-enum kind { FLAG, U32, SIZE, SIZE_POWER, IPV4, IPV4_PREFIX, MAC, PATH, TEXT, IDLE, LOG_LEVEL };
+enum kind { FLAG, U32, SIZE, SIZE_POWER, IPV4, IPV4_PREFIX, IPV6, IPV6_PREFIX, ROUTES, MAC, PATH, TEXT, IDLE, LOG_LEVEL };
 
 struct option {
 	const char *name;
@@ -129,6 +129,76 @@ static bool set_prefix(struct dp_ipv4_prefix *field, const char *text, struct pr
 	return true;
 }
 
+/* "ADDR/LEN" of either family. False: it is none. */
+static bool read_prefix(const char *text, struct tcps_addr *addr, uint8_t *len)
+{
+	const char *slash = strchr(text, '/');
+	char head[sizeof "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255"];
+	uint64_t n;
+
+	if (slash == NULL || (size_t)(slash - text) >= sizeof head)
+		return false;
+	memcpy(head, text, (size_t)(slash - text));
+	head[slash - text] = '\0';
+	memset(addr, 0, sizeof *addr);
+	addr->family = strchr(head, ':') == NULL ? 4 : 6;
+	if (!(addr->family == 4 ? dp_value_ipv4(head, addr->bytes) : dp_value_ipv6(head, addr->bytes)) ||
+	    !dp_value_number(slash + 1, &n) || n > (addr->family == 4 ? 32u : 128u))
+		return false;
+	*len = (uint8_t)n;
+	return true;
+}
+
+static bool set_prefix6(struct dp_ipv6_prefix *field, const char *text, struct problem *p)
+{
+	struct tcps_addr addr;
+	uint8_t len;
+
+	if (!read_prefix(text, &addr, &len) || addr.family != 6 || len == 0)
+		return problem(p, "'%s' is no IPv6 address with a prefix length from 1 to 128: write it as 2001:db8::2/64", text);
+	memcpy(field->addr, addr.bytes, 16);
+	field->len = len;
+	return true;
+}
+
+/* One "PREFIX/LEN,GATEWAY"; `text` is cut at the comma. */
+static bool add_route(struct dp_routes *routes, char *text, struct problem *p)
+{
+	struct tcps_route r = {.prefix_len = 0};
+	char *comma = strchr(text, ',');
+
+	if (routes->count == TCPS_ROUTES_MAX)
+		return problem(p, "more than %u routes", TCPS_ROUTES_MAX);
+	if (comma != NULL)
+		*comma = '\0';
+	if (comma == NULL || !read_prefix(text, &r.prefix, &r.prefix_len))
+		return problem(p, "'%s' is no route: write it as 203.0.113.0/24,192.0.2.1", text);
+	r.gateway.family = r.prefix.family;
+	if (!(r.prefix.family == 4 ? dp_value_ipv4(comma + 1, r.gateway.bytes) : dp_value_ipv6(comma + 1, r.gateway.bytes)))
+		return problem(p, "'%s' is no IPv%u address, as its network is", comma + 1, r.prefix.family);
+	for (unsigned bit = r.prefix_len; bit < (r.prefix.family == 4 ? 32u : 128u); bit++)
+		if ((r.prefix.bytes[bit / 8] & (0x80u >> bit % 8)) != 0)
+			return problem(p, "'%s/%u' has bits behind its length: it is a host, not a network", text, r.prefix_len);
+	routes->entry[routes->count++] = r;
+	return true;
+}
+
+/* Several stand apart by blanks: a key stands only once in a file. */
+static bool set_routes(struct dp_routes *routes, const char *text, struct problem *p)
+{
+	char words[2048], *at = words, *word;
+
+	if (strlen(text) >= sizeof words)
+		return problem(p, "it is longer than %zu bytes", sizeof words - 1);
+	memcpy(words, text, strlen(text) + 1);
+	if (words[strspn(words, " \t")] == '\0')
+		return problem(p, "it is empty");
+	while ((word = strsep(&at, " \t")) != NULL)
+		if (*word != '\0' && !add_route(routes, word, p))
+			return false;
+	return true;
+}
+
 static bool set_text(const struct option *opt, void *field, const char *text, struct problem *p)
 {
 	if (text[0] == '\0')
@@ -155,6 +225,12 @@ static bool set_value(struct dp_options *o, const struct option *opt, const char
 		return dp_value_ipv4(text, field) || problem(p, "'%s' is no IPv4 address", text);
 	case IPV4_PREFIX:
 		return set_prefix(field, text, p);
+	case IPV6:
+		return dp_value_ipv6(text, field) || problem(p, "'%s' is no IPv6 address", text);
+	case IPV6_PREFIX:
+		return set_prefix6(field, text, p);
+	case ROUTES:
+		return set_routes(field, text, p);
 	case MAC:
 		return dp_value_mac(text, field) || problem(p, "'%s' is no Ethernet address: write it as 02:54:57:00:00:02", text);
 	case IDLE:
@@ -183,7 +259,7 @@ static bool read_option(struct dp_options *o, int argc, char **argv, int *at, st
 	opt = find(word + 2, equals ? (size_t)(equals - word) - 2 : strlen(word) - 2);
 	if (opt == NULL)
 		return problem(p, "unknown option %s: --help lists them; DPDK's own options go before a lone --", word);
-	if (o->given & bit_of(opt))
+	if ((o->given & bit_of(opt)) != 0 && opt->kind != ROUTES)
 		return problem(p, "--%s is given twice: leave one of them", opt->name);
 	if (opt->kind == FLAG) {
 		if (equals != NULL)
@@ -289,6 +365,63 @@ static uint32_t host_order(const uint8_t a[4])
 	return (uint32_t)a[0] << 24 | (uint32_t)a[1] << 16 | (uint32_t)a[2] << 8 | a[3];
 }
 
+static bool in_network(const uint8_t *a, const uint8_t *b, unsigned len)
+{
+	for (unsigned bit = 0; bit < len; bit++)
+		if (((a[bit / 8] ^ b[bit / 8]) & (0x80u >> bit % 8)) != 0)
+			return false;
+	return true;
+}
+
+static bool is_link_local(const uint8_t addr[16])
+{
+	return addr[0] == 0xfe && (addr[1] & 0xc0) == 0x80;
+}
+
+/* A host of our own network, and not us. */
+static bool is_neighbour(const struct dp_options *o, const struct tcps_addr *a)
+{
+	if (a->family == 4)
+		return in_network(a->bytes, o->ipv4.addr, o->ipv4.len) && memcmp(a->bytes, o->ipv4.addr, 4) != 0;
+	return dp_options_given(o, "ipv6") && (is_link_local(a->bytes) || in_network(a->bytes, o->ipv6.addr, o->ipv6.len)) &&
+	       memcmp(a->bytes, o->ipv6.addr, 16) != 0;
+}
+
+static bool check_ipv6(const struct dp_options *o, struct problem *p)
+{
+	struct tcps_addr gateway = {.family = 6};
+	const uint8_t *a = o->ipv6.addr;
+
+	memcpy(gateway.bytes, o->gateway6, 16);
+	if (dp_options_given(o, "gateway6") && !dp_options_given(o, "ipv6"))
+		return problem(p, "--gateway6 needs an address of our own: add --ipv6 ADDR/LEN");
+	if (!dp_options_given(o, "ipv6"))
+		return true;
+	/* As tcps_init() has it: unspecified, loopback and mapped ones begin with 0; the link-local one is made from the MAC. */
+	if (a[0] == 0 || a[0] == 0xff || (a[0] == 0xfe && (a[1] & 0x80) != 0))
+		return problem(p, "--ipv6: a broker cannot have this address (unspecified, loopback, multicast or link-local; the "
+				  "link-local one comes by itself)");
+	if (dp_options_given(o, "mtu") && o->mtu < 1280)
+		return problem(p, "--mtu %u contradicts --ipv6: IPv6 needs links of at least 1280 bytes", o->mtu);
+	if (dp_options_given(o, "gateway6") && !is_neighbour(o, &gateway))
+		return problem(
+			p, "--gateway6 contradicts --ipv6: it must be another host of the same network, or a link-local address");
+	return true;
+}
+
+static bool check_routes(const struct dp_options *o, struct problem *p)
+{
+	for (uint32_t i = 0; i < o->routes.count; i++) {
+		const struct tcps_route *r = &o->routes.entry[i];
+
+		if (r->prefix.family == 6 && !dp_options_given(o, "ipv6"))
+			return problem(p, "--route: an IPv6 network needs an address of our own: add --ipv6 ADDR/LEN");
+		if (!is_neighbour(o, &r->gateway))
+			return problem(p, "--route: its gateway (number %u) must be another host of our own network", i + 1);
+	}
+	return true;
+}
+
 static bool check_addresses(const struct dp_options *o, struct problem *p)
 {
 	uint32_t ip = host_order(o->ipv4.addr), mask = o->ipv4.len == 0 ? 0 : ~0u << (32 - o->ipv4.len),
@@ -303,6 +436,10 @@ static bool check_addresses(const struct dp_options *o, struct problem *p)
 			       (ip & ~mask) == 0 ? "first" : "broadcast");
 	if (dp_options_given(o, "gateway") && ((gateway & mask) != (ip & mask) || gateway == ip))
 		return problem(p, "--gateway contradicts --ip: it must be another host of the same network");
+	if (o->udp_echo && o->vlan != 0)
+		return problem(p, "--udp-echo contradicts --vlan: the echo answers untagged frames at the border");
+	if (!check_ipv6(o, p) || !check_routes(o, p))
+		return false;
 	if (dp_options_given(o, "mac") && ((o->mac[0] & 1) != 0 || memcmp(o->mac, "\0\0\0\0\0", 6) == 0))
 		return problem(p, "--mac: a host cannot have this address (group or all zero)");
 	return true;

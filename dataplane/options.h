@@ -13,6 +13,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "tcpstack/tcpstack.h"
+
 #define DP_EX_USAGE       64 /* an option is unknown or malformed */
 #define DP_EX_UNAVAILABLE 69 /* the machine does not give what is needed: privilege, memory, a port, the socket's path */
 #define DP_EX_SOFTWARE    70
@@ -25,12 +27,26 @@ struct dp_ipv4_prefix {
 	uint32_t len;
 };
 
+struct dp_ipv6_prefix {
+	uint8_t addr[16];
+	uint32_t len;
+};
+
+struct dp_routes {
+	struct tcps_route entry[TCPS_ROUTES_MAX];
+	uint32_t count;
+};
+
 #define DP_EAL_ARGS_MAX 64u
 
 /* 0 in a limit: the AMQP machine's own default. */
 struct dp_options {
 	struct dp_ipv4_prefix ipv4;
 	uint8_t gateway[4];
+	struct dp_ipv6_prefix ipv6;
+	uint8_t gateway6[16];
+	struct dp_routes routes;
+	uint32_t vlan, mss; /* 0: none */
 	uint8_t mac[6];
 	uint32_t mtu, amqp_port, workers, idle_after_us, sample_every;
 	char socket_path[108], config_path[512], eal_line[2048];
@@ -38,7 +54,7 @@ struct dp_options {
 	uint64_t messages_memory, message_max, tcp_memory, database_memory;
 	uint32_t idle;      /* enum dp_idle */
 	uint32_t log_level; /* enum dp_log_level */
-	bool udp_echo, help, version;
+	bool udp_echo, arp_probe, help, version;
 
 	uint64_t given; /* bit an option of options.def, from wherever it came */
 	int eal_argc;   /* argv[0] included */

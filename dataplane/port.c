@@ -86,7 +86,8 @@ static int choose_mtu(struct dp_port *p, const struct rte_eth_dev_info *info, co
  * Software ports offer checksums that are computed on the CPU all the same, net_tap's wrongly at that (README): the stack
  * does it then. A NIC is asked for what it has.
  */
-static void choose_offloads(struct dp_port *p, const struct rte_eth_dev_info *info, struct rte_eth_conf *conf)
+static void choose_offloads(struct dp_port *p, const struct rte_eth_dev_info *info, const struct dp_options *o,
+			    struct rte_eth_conf *conf)
 {
 	const uint64_t rx_cksum = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM;
 
@@ -99,6 +100,10 @@ static void choose_offloads(struct dp_port *p, const struct rte_eth_dev_info *in
 	conf->rxmode.offloads |= p->rx_cksum ? rx_cksum : 0;
 	conf->txmode.offloads |= p->tx_ip_cksum ? RTE_ETH_TX_OFFLOAD_IPV4_CKSUM : 0;
 	conf->txmode.offloads |= p->tx_tcp_cksum ? RTE_ETH_TX_OFFLOAD_TCP_CKSUM : 0;
+	p->rx_vlan_strip = o->vlan != 0 && (info->rx_offload_capa & RTE_ETH_RX_OFFLOAD_VLAN_STRIP) != 0;
+	p->tx_vlan_insert = o->vlan != 0 && (info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_VLAN_INSERT) != 0;
+	conf->rxmode.offloads |= p->rx_vlan_strip ? RTE_ETH_RX_OFFLOAD_VLAN_STRIP : 0;
+	conf->txmode.offloads |= p->tx_vlan_insert ? RTE_ETH_TX_OFFLOAD_VLAN_INSERT : 0;
 	/* Every frame of a queue is one buffer of that queue's pool with one reference. */
 	conf->txmode.offloads |= info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
 }
@@ -120,8 +125,9 @@ static int make_pool(struct dp_port *p, uint32_t worker, struct fault *f)
 	return 0;
 }
 
-static int make_queues(struct dp_port *p, const struct rte_eth_dev_info *info, uint32_t workers_count, struct fault *f)
+static int make_queues(struct dp_port *p, const struct rte_eth_dev_info *info, const struct dp_options *o, struct fault *f)
 {
+	uint32_t workers_count = o->workers;
 	struct rte_eth_conf conf;
 	int rc;
 
@@ -130,7 +136,7 @@ static int make_queues(struct dp_port *p, const struct rte_eth_dev_info *info, u
 		return fault(f, DP_EX_CONFIG,
 			     "port %s (%s) has %u receive and %u transmit queues, and %u workers need one pair each", p->name,
 			     p->driver, info->max_rx_queues, info->max_tx_queues, workers_count);
-	choose_offloads(p, info, &conf);
+	choose_offloads(p, info, o, &conf);
 	rc = rte_eth_dev_configure(p->id, (uint16_t)workers_count, (uint16_t)workers_count, &conf);
 	if (rc != 0)
 		return fault(f, DP_EX_UNAVAILABLE, "port %s (%s) refuses its configuration: %s", p->name, p->driver,
@@ -186,6 +192,25 @@ static int receive_own_mac(struct dp_port *p, const struct rte_ether_addr *port_
 	return 0;
 }
 
+/* Neighbour discovery comes to groups. Software ports bring every frame of their wire, and some refuse to be told so. */
+static int receive_groups(struct dp_port *p, const struct dp_options *o, struct fault *f)
+{
+	int rc;
+
+	if (!dp_options_given(o, "ipv6") || p->promiscuous)
+		return 0;
+	rc = rte_eth_allmulticast_enable(p->id);
+	if (rc == 0 || p->software)
+		return 0;
+	rc = rte_eth_promiscuous_enable(p->id);
+	if (rc != 0)
+		return fault(f, DP_EX_UNAVAILABLE,
+			     "port %s (%s) cannot receive for groups (%s), and IPv6 needs that: leave --ipv6 out", p->name,
+			     p->driver, rte_strerror(-rc));
+	p->promiscuous = true;
+	return 0;
+}
+
 static int start(struct dp_port *p, const struct dp_options *o, struct fault *f)
 {
 	struct rte_ether_addr port_mac;
@@ -206,12 +231,16 @@ static int start(struct dp_port *p, const struct dp_options *o, struct fault *f)
 			     rte_strerror(-rc));
 	choose_mac(p, &port_mac, o);
 	status = receive_own_mac(p, &port_mac, f);
+	if (status == 0)
+		status = receive_groups(p, o, f);
 	dp_port_link_changed(p);
 	return status;
 }
 
-static void tell(struct dp_port *p, uint32_t workers_count)
+static void tell(struct dp_port *p, const struct dp_options *o)
 {
+	uint32_t workers_count = o->workers;
+
 	snprintf(p->text, sizeof p->text, "%s (%s) %02x:%02x:%02x:%02x:%02x:%02x mtu %u", p->name, p->driver, p->mac[0], p->mac[1],
 		 p->mac[2], p->mac[3], p->mac[4], p->mac[5], p->mtu);
 	dp_log(DP_LOG_INFO, "port: %s%s, %u queue pair%s, %u+%u descriptors, NUMA node %d", p->text,
@@ -219,6 +248,9 @@ static void tell(struct dp_port *p, uint32_t workers_count)
 	       p->tx_desc_count, p->numa_node);
 	dp_log(DP_LOG_INFO, "port: checksums verified by the %s, filled in by the %s; link is %s", p->rx_cksum ? "port" : "stack",
 	       p->tx_tcp_cksum ? "port" : "stack", p->link_up ? "up" : "down");
+	if (o->vlan != 0)
+		dp_log(DP_LOG_INFO, "port: VLAN %u, tags taken off by the %s, put on by the %s", o->vlan,
+		       p->rx_vlan_strip ? "port" : "stack", p->tx_vlan_insert ? "port" : "stack");
 }
 
 int dp_port_open(struct dp_port *p, const struct dp_options *o, const uint32_t *worker_lcore, char *err, size_t err_bytes)
@@ -241,11 +273,11 @@ int dp_port_open(struct dp_port *p, const struct dp_options *o, const uint32_t *
 		       p->numa_node, worker_node);
 	status = choose_mtu(p, &info, o, &f);
 	if (status == 0)
-		status = make_queues(p, &info, o->workers, &f);
+		status = make_queues(p, &info, o, &f);
 	if (status == 0)
 		status = start(p, o, &f);
 	if (status == 0)
-		tell(p, o->workers);
+		tell(p, o);
 	return status;
 }
 

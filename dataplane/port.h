@@ -27,8 +27,9 @@ struct dp_port {
 	uint16_t mtu, rx_desc_count, tx_desc_count;
 	uint16_t tx_burst_max; /* 0: any */
 	bool rx_cksum, tx_ip_cksum, tx_tcp_cksum;
-	int numa_node;        /* of the port; that of the first worker where the port has none */
-	uint32_t mbufs_count; /* in each pool */
+	bool rx_vlan_strip, tx_vlan_insert; /* the tag of --vlan is the port's to take off, to put on */
+	int numa_node;                      /* of the port; that of the first worker where the port has none */
+	uint32_t mbufs_count;               /* in each pool */
 	struct rte_mempool *pool[CTL_WORKERS_MAX];
 	bool link_up;
 	char text[128]; /* one line for `tickctl status` */

@@ -7,6 +7,7 @@
  */
 #include "dataplane/rows.h"
 
+#include <arpa/inet.h>
 #include <string.h>
 
 #include "tcpstack/tcpstack.h"
@@ -32,6 +33,11 @@ static void put_tcp(struct ctl_row_conn *row, const struct tcps_conn *conn)
 {
 	struct tcps_conn_info t;
 
+	struct tcps_endpoint own, peer;
+
+	tcps_endpoints(conn, &own, &peer);
+	if (inet_ntop(own.addr.family == 4 ? AF_INET : AF_INET6, own.addr.bytes, row->host, sizeof row->host) == NULL)
+		row->host[0] = '\0';
 	tcps_info(conn, &t);
 	put_text(row->tcp_state, sizeof row->tcp_state, t.state);
 	row->srtt_us = t.srtt_us;

@@ -58,12 +58,16 @@ void dp_tx_send(struct dp_tx *tx, void *handle, size_t len, const struct tcps_tx
 	m->data_len = (uint16_t)len;
 	m->pkt_len = (uint32_t)len;
 	if (meta->ip_cksum || meta->tcp_cksum) {
-		m->ol_flags |= RTE_MBUF_F_TX_IPV4;
+		m->ol_flags |= meta->ipv6 ? RTE_MBUF_F_TX_IPV6 : RTE_MBUF_F_TX_IPV4;
 		if (meta->ip_cksum)
 			m->ol_flags |= RTE_MBUF_F_TX_IP_CKSUM;
 		if (meta->tcp_cksum)
 			m->ol_flags |= RTE_MBUF_F_TX_TCP_CKSUM;
 		m->tx_offload = rte_mbuf_tx_offload(meta->l2_len, meta->l3_len, meta->l4_len, 0, 0, 0, 0);
+	}
+	if (meta->vlan_insert) {
+		m->ol_flags |= RTE_MBUF_F_TX_VLAN;
+		m->vlan_tci = meta->vlan_tci;
 	}
 	/* Two frames may have been allocated before the first was sent, so the room is looked at again. */
 	if (have_room(tx))

@@ -3,7 +3,7 @@
  *
  * Owns: nothing; pure functions.
  * Core: the main thread, at start.
- * Spec: RFC 791 dotted quads, RFC 4632 prefix lengths, IEEE 802 addresses.
+ * Spec: RFC 791 dotted quads, RFC 4291 2.2, RFC 4632 prefix lengths, IEEE 802 addresses.
  */
 #include "dataplane/values.h"
 
@@ -61,6 +61,16 @@ bool dp_value_ipv4(const char *text, uint8_t out[4])
 	if (inet_pton(AF_INET, text, &a) != 1)
 		return false;
 	memcpy(out, &a, 4);
+	return true;
+}
+
+bool dp_value_ipv6(const char *text, uint8_t out[16])
+{
+	struct in6_addr a;
+
+	if (inet_pton(AF_INET6, text, &a) != 1)
+		return false;
+	memcpy(out, &a, 16);
 	return true;
 }
 

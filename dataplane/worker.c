@@ -58,12 +58,14 @@ static uint32_t rx_flags(const struct dp_worker *w, const struct rte_mbuf *m)
 {
 	uint32_t flags = 0;
 
-	if (!w->rx_cksum)
+	if (!w->rx_offloads)
 		return 0;
 	if ((m->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) == RTE_MBUF_F_RX_IP_CKSUM_GOOD)
 		flags |= TCPS_RX_IP_CKSUM_GOOD;
 	if ((m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_GOOD)
 		flags |= TCPS_RX_L4_CKSUM_GOOD;
+	if ((m->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0)
+		flags |= TCPS_RX_VLAN(m->vlan_tci);
 	return flags;
 }
 

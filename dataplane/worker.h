@@ -41,7 +41,7 @@ struct dp_worker {
 	uint16_t port_id, queue;
 	uint16_t amqp_port;
 	bool udp_echo, adaptive;
-	bool rx_cksum;
+	bool rx_offloads;
 	struct dp_tap_trigger tap; /* net_tap, polled: called before each receive burst */
 	uint8_t mac[6], ipv4[4];
 	uint64_t idle_after_ns;

@@ -49,6 +49,18 @@ static void tcp_config(struct tcps_config *t, const struct amqp_limits *a, const
 	memcpy(t->ipv4, o->ipv4.addr, 4);
 	t->ipv4_prefix_len = (uint8_t)o->ipv4.len;
 	memcpy(t->ipv4_gateway, o->gateway, 4);
+	if (dp_options_given(o, "ipv6")) {
+		memcpy(t->ipv6, o->ipv6.addr, 16);
+		t->ipv6_prefix_len = (uint8_t)o->ipv6.len;
+		memcpy(t->ipv6_gateway, o->gateway6, 16);
+		t->dad_transmits = 1; /* RFC 4862 5.1 */
+	}
+	t->arp_probes = o->arp_probe ? 3 : 0; /* RFC 5227 1.1 */
+	memcpy(t->routes, o->routes.entry, sizeof t->routes);
+	t->route_count = o->routes.count;
+	t->vlan_id = (uint16_t)o->vlan;
+	t->tx_vlan_offload = port->tx_vlan_insert;
+	t->mss_max = (uint16_t)o->mss;
 	t->mtu = port->mtu;
 	t->tx_ip_cksum_offload = port->tx_ip_cksum;
 	t->tx_tcp_cksum_offload = port->tx_tcp_cksum;
@@ -96,7 +108,8 @@ static bool make_libraries(struct dp_worker *w, const struct dp_limits *l, uint8
 	at += lines(CTL_RECORD_MAX);
 	w->tcp = tcps_init(at, l->tcp_bytes, &l->tcp, &dp_conn_tcps_ops, w, now_ns);
 	if (w->tcp == NULL) {
-		snprintf(err, err_bytes, "the TCP stack refuses its limits: look at --mtu, --connections and --tcp-memory");
+		snprintf(err, err_bytes,
+			 "the TCP stack refuses its limits: look at --mtu, --route, --connections and --tcp-memory");
 		return false;
 	}
 	at += lines(l->tcp_bytes);
@@ -119,7 +132,7 @@ static void set_constants(struct dp_worker *w, const struct dp_options *o, const
 	w->amqp_port = (uint16_t)o->amqp_port;
 	w->udp_echo = o->udp_echo;
 	w->adaptive = o->idle == DP_IDLE_ADAPTIVE;
-	w->rx_cksum = port->rx_cksum;
+	w->rx_offloads = port->rx_cksum || port->rx_vlan_strip;
 	/* A worker that sleeps is woken by the driver's signal; one that polls is better off without. */
 	if (!w->adaptive && strcmp(port->driver, "net_tap") == 0)
 		w->tap = dp_tap_poll_take();
@@ -128,7 +141,7 @@ static void set_constants(struct dp_worker *w, const struct dp_options *o, const
 	w->idle_after_ns = o->idle_after_us * 1000ull;
 	w->tx.port_id = port->id;
 	w->tx.queue = w->queue;
-	w->tx.prepare = port->tx_ip_cksum || port->tx_tcp_cksum;
+	w->tx.prepare = port->tx_ip_cksum || port->tx_tcp_cksum || port->tx_vlan_insert;
 	w->tx.burst_max = port->tx_burst_max;
 	w->tx.pool = port->pool[w->idx];
 	w->tx.counters = w->counter;

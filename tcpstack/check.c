@@ -40,6 +40,24 @@ static const char *check_timers(const struct tcps_conn *c)
 	return NULL;
 }
 
+/* What the connection keeps of the network layer. */
+static const char *check_network(const struct tcps_conn *c)
+{
+	const struct tcps *t = c->t;
+	const struct tcps_neigh *n = &t->neighs[c->neigh_idx];
+	struct tcps_peer peer;
+	tcps_conn_peer(c, &peer);
+	if (n->state == NEIGH_FREE || n->v6 != peer.v6)
+		return "a connection sends through a neighbour that does not exist";
+	if ((c->flags & CF_NO_NEIGH) != 0 && n->state >= NEIGH_STALE)
+		return "a connection waits for a neighbour whose address is known";
+	if (t->own[c->own].state != OWN_READY)
+		return "a connection is bound to an address that is not in use";
+	if (c->mss > (peer.v6 ? t->mss_local6 : t->mss_local))
+		return "segments are larger than the link takes";
+	return NULL;
+}
+
 static const char *check_sequences(const struct tcps_conn *c)
 {
 	const struct tcps_cold *cold = c->cold;
@@ -183,6 +201,8 @@ static const char *check_recv_blocks(const struct tcps_conn *c, uint32_t *blocks
 static const char *check_conn(const struct tcps_conn *c, uint32_t *blocks, uint32_t *slices, uint32_t *refs, uint32_t *sents)
 {
 	const char *why = check_timers(c);
+	if (why == NULL)
+		why = check_network(c);
 	if (why == NULL)
 		why = check_sequences(c);
 	if (why == NULL)

@@ -3,7 +3,7 @@
  *
  * Owns: one stack a run. After every step tcps_check() must hold; at the end every pool is back at its baseline.
  * Core: tests only; linked with libFuzzer, or with replay_main.c.
- * Spec: the input: byte 0 chooses the state, then come operations of a kind byte and its operands.
+ * Spec: the input: byte 0 chooses the state, bit 6 IPv6, bit 5 a VLAN; then come operations of a kind byte and its operands.
  */
 #include "tcpstack/tcpstack.h"
 
@@ -35,7 +35,10 @@ static struct {
 	uint8_t frame[2048];
 	unsigned refs;
 	size_t take;
-	bool no_frames, ts, active;
+	bool no_frames, ts, active, v6;
+	uint16_t vlan;
+	uint8_t last[128]; /* the begin of the last packet sent */
+	uint32_t last_len;
 	uint16_t own_port;
 } w;
 
@@ -84,10 +87,15 @@ static void tx_send(void *ctx, void *handle, size_t len, const struct tcps_tx_me
 	(void)ctx;
 	(void)handle;
 	(void)meta;
-	const uint8_t *tcp = w.frame + 34;
-	if (len < 54 || w.frame[13] != 0 || w.frame[23] != 6 || (tcp[13] & RST) != 0)
+	uint32_t l2 = w.vlan != 0 ? 18 : 14, ip_len = w.v6 ? 40 : 20;
+	const uint8_t *ip = w.frame + l2, *tcp = ip + ip_len;
+	if (len < l2 + ip_len + 20 || ip[0] >> 4 != (w.v6 ? 6 : 4) || ip[w.v6 ? 6 : 9] != 6)
 		return;
-	uint32_t payload = (uint32_t)len - 34 - (tcp[12] >> 4) * 4u;
+	w.last_len = (uint32_t)len - l2 < sizeof(w.last) ? (uint32_t)len - l2 : (uint32_t)sizeof(w.last);
+	memcpy(w.last, ip, w.last_len);
+	if ((tcp[13] & RST) != 0)
+		return;
+	uint32_t payload = (uint32_t)len - l2 - ip_len - (tcp[12] >> 4) * 4u;
 	w.own_seq = get32(tcp + 4) + payload + ((tcp[13] & (SYN | FIN)) != 0);
 	if (tcp[13] & ACK)
 		w.peer_seq = get32(tcp + 8);
@@ -174,55 +182,115 @@ static void input(const uint8_t *frame, size_t len, uint32_t rx_flags)
 	check();
 }
 
+static const uint8_t own6[16] = {0x20, 1, 0, 2, [15] = 2}, peer6[16] = {0x20, 1, 0, 2, [15] = 1};
+
+/* The headers before `len` bytes of a protocol. Returns where they begin. */
+static size_t headers(uint8_t *f, uint8_t protocol, uint8_t hop_limit, size_t len)
+{
+	static const uint8_t macs[12] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1};
+	uint8_t *at = f + 12;
+	memcpy(f, macs, 12);
+	if (w.vlan != 0) {
+		put16(at, 0x8100);
+		put16(at + 2, w.vlan);
+		at += 4;
+	}
+	put16(at, w.v6 ? 0x86dd : 0x0800);
+	at += 2;
+	memset(at, 0, 40);
+	if (w.v6) {
+		at[0] = 0x60;
+		put16(at + 4, (uint32_t)len);
+		at[6] = protocol;
+		at[7] = hop_limit;
+		memcpy(at + 8, peer6, 16);
+		memcpy(at + 24, own6, 16);
+		return (size_t)(at - f) + 40;
+	}
+	at[0] = 0x45;
+	put16(at + 2, (uint32_t)(20 + len));
+	at[8] = hop_limit;
+	at[9] = protocol;
+	memcpy(at + 12, (uint8_t[]){198, 18, 0, 1, 198, 18, 0, 2}, 8);
+	return (size_t)(at - f) + 20;
+}
+
 static void segment(uint8_t flags, uint32_t seq, uint32_t ack, uint16_t wnd, const uint8_t *opts, size_t opts_len, size_t len)
 {
-	uint8_t f[14 + 20 + 60 + 1500] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45};
-	put16(f + 16, (uint32_t)(40 + opts_len + len));
-	f[22] = 64;
-	f[23] = 6;
-	memcpy(f + 26, (uint8_t[]){198, 18, 0, 1, 198, 18, 0, 2, 0x9c, 0x40}, 10);
-	put16(f + 36, w.own_port);
-	put32(f + 38, seq);
-	put32(f + 42, ack);
-	f[46] = (uint8_t)((20 + opts_len) << 2);
-	f[47] = flags;
-	put16(f + 48, wnd);
+	uint8_t f[18 + 40 + 60 + 1500];
+	size_t at = headers(f, 6, 64, 20 + opts_len + len);
+	uint8_t *tcp = f + at;
+	memset(tcp, 0, 20);
+	put16(tcp, 40000);
+	put16(tcp + 2, w.own_port);
+	put32(tcp + 4, seq);
+	put32(tcp + 8, ack);
+	tcp[12] = (uint8_t)((20 + opts_len) << 2);
+	tcp[13] = flags;
+	put16(tcp + 14, wnd);
 	if (opts_len != 0)
-		memcpy(f + 54, opts, opts_len);
+		memcpy(tcp + 20, opts, opts_len);
 	for (size_t i = 0; i < len; i++)
-		f[54 + opts_len + i] = (uint8_t)(seq + i);
-	input(f, 54 + opts_len + len, TCPS_RX_IP_CKSUM_GOOD | TCPS_RX_L4_CKSUM_GOOD);
+		tcp[20 + opts_len + i] = (uint8_t)(seq + i);
+	input(f, at + 20 + opts_len + len, TCPS_RX_IP_CKSUM_GOOD | TCPS_RX_L4_CKSUM_GOOD);
+}
+
+/* Fills the checksum of an ICMP message of either family, and gives it. */
+static void icmp(uint8_t *f, size_t at, size_t len)
+{
+	uint8_t *message = f + at;
+	uint32_t sum = 0;
+	put16(message + 2, 0);
+	if (w.v6) {
+		const uint8_t pseudo[8] = {0, 0, (uint8_t)(len >> 8), (uint8_t)len, 0, 0, 0, 58};
+		sum = tcps_cksum_add(tcps_cksum_add(0, f + at - 32, 32, false), pseudo, 8, false);
+	}
+	uint16_t cksum = tcps_cksum_fold(tcps_cksum_add(sum, message, len, false));
+	memcpy(message + 2, &cksum, 2);
+	input(f, at + len, TCPS_RX_IP_CKSUM_GOOD);
 }
 
 static void arp(void)
 {
 	static const uint8_t reply[42] = {2, 0, 0, 0, 0, 2, 2, 0,   0,  0, 0, 1, 8, 6, 0, 1, 8, 0,   6,  4, 0,
 					  2, 2, 0, 0, 0, 0, 1, 198, 18, 0, 1, 2, 0, 0, 0, 0, 2, 198, 18, 0, 2};
-	input(reply, sizeof(reply), 0);
+	/* A solicitation for our address, with the sender's Ethernet address. */
+	static const uint8_t ns[32] = {135, [8] = 0x20, 1, 0, 2, [23] = 2, 1, 1, 2, [31] = 1};
+	uint8_t f[128];
+	if (w.v6) {
+		size_t at = headers(f, 58, 255, sizeof(ns));
+		memcpy(f + at, ns, sizeof(ns));
+		icmp(f, at, sizeof(ns));
+	} else if (w.vlan == 0) {
+		input(reply, sizeof(reply), 0);
+	}
 }
 
-static void start(void)
+static void start(uint8_t which)
 {
 	static const struct tcps_ops ops = {tx_alloc, tx_send,     on_accept, on_connected, on_data,
 					    on_eof,   on_writable, on_closed, on_release};
-	const struct tcps_config cfg = {.mac = {2, 0, 0, 0, 0, 2},
-					.ipv4 = {198, 18, 0, 2},
-					.ipv4_prefix_len = 24,
-					.mtu = 1500,
-					.conns_max = 3,
-					.half_open_max = 3,
-					.time_wait_max = 2,
-					.listeners_max = 2,
-					.neighbours_max = 2,
-					.blocks_max = 24,
-					.send_high_water_bytes = 9000,
-					.recv_window_bytes = 20000,
-					.rto_min_ns = 200 * MS,
-					.rto_max_ns = 10 * SECOND,
-					.msl_ns = 5 * SECOND,
-					.delayed_ack_ns = 40 * MS,
-					.keepalive_ns = 20 * SECOND,
-					.retransmits_max = 4};
+	struct tcps_config cfg = {.mac = {2, 0, 0, 0, 0, 2},
+				  .ipv4 = {198, 18, 0, 2},
+				  .ipv4_prefix_len = 24,
+				  .mtu = 1500,
+				  .conns_max = 3,
+				  .half_open_max = 3,
+				  .time_wait_max = 2,
+				  .listeners_max = 2,
+				  .neighbours_max = 2,
+				  .blocks_max = 24,
+				  .send_high_water_bytes = 9000,
+				  .recv_window_bytes = 20000,
+				  .rto_min_ns = 200 * MS,
+				  .rto_max_ns = 10 * SECOND,
+				  .msl_ns = 5 * SECOND,
+				  .delayed_ack_ns = 40 * MS,
+				  .keepalive_ns = 20 * SECOND,
+				  .retransmits_max = 4};
+	memcpy(cfg.ipv6, own6, 16);
+	cfg.ipv6_prefix_len = 64;
+	cfg.vlan_id = (which & 0x20) != 0 ? 42 : 0;
 	static uint8_t *mem;
 	size_t bytes = tcps_mem_bytes(&cfg);
 	if (mem == NULL)
@@ -233,6 +301,8 @@ static void start(void)
 	memset(&w, 0, sizeof(w));
 	w.now_ns = SECOND;
 	w.own_port = OWN_PORT;
+	w.v6 = (which & 0x40) != 0;
+	w.vlan = cfg.vlan_id;
 	w.take = SIZE_MAX - SIZE_MAX % 35; /* neither echoes nor shuts down */
 	w.t = tcps_init(mem, bytes, &cfg, &ops, NULL, w.now_ns);
 	if (w.t == NULL || !tcps_listen(w.t, OWN_PORT))
@@ -259,7 +329,11 @@ static void flush(void)
 /* The states of RFC 9293 figure 5, by the first byte. */
 static void enter_state(uint8_t which)
 {
-	const struct tcps_endpoint peer = {.addr = {.family = 4, .bytes = {198, 18, 0, 1}}, .port = 40000};
+	struct tcps_endpoint peer = {.addr = {.family = 4, .bytes = {198, 18, 0, 1}}, .port = 40000};
+	if (w.v6) {
+		peer.addr.family = 6;
+		memcpy(peer.addr.bytes, peer6, 16);
+	}
 	bool ts = (which & 0x80) != 0;
 	switch (which % 11) {
 	case 0: /* LISTEN */
@@ -326,10 +400,51 @@ static void near_segment(struct input *in)
 	segment(flags, seq, ack, wnd, opts, opts_len, len);
 }
 
+/* An ICMP error about the last segment that went out, or one near it. */
+static void near_error(struct input *in)
+{
+	uint8_t f[18 + 40 + 8 + sizeof(w.last)], type = take8(in), code = take8(in);
+	uint16_t info = take16(in);
+	int32_t seq_off = (int16_t)take16(in);
+	uint32_t quoted = take8(in), ip_len = w.v6 ? 40 : 20;
+	quoted = quoted < w.last_len ? quoted : w.last_len;
+	size_t at = headers(f, w.v6 ? 58 : 1, 64, 8 + quoted);
+	uint8_t *quote = f + at + 8;
+	f[at] = type;
+	f[at + 1] = code;
+	put32(f + at + 4, info);
+	memcpy(quote, w.last, quoted);
+	if (quoted >= ip_len + 8)
+		put32(quote + ip_len + 4, get32(quote + ip_len + 4) + (uint32_t)seq_off);
+	icmp(f, at, 8 + quoted);
+}
+
+/* A message of neighbour discovery, any bytes behind a kind that is looked at. */
+static void near_discovery(struct input *in)
+{
+	uint8_t f[18 + 40 + 64], message[64] = {0};
+	uint8_t type = take8(in), flags = take8(in), hop_limit = take8(in), target = take8(in);
+	size_t len = 24u + take8(in) % 41u;
+	bool v6 = w.v6;
+	message[0] = (uint8_t)(type % 16 + 128);
+	message[4] = flags;
+	memcpy(message + 8, target & 1 ? own6 : peer6, 16);
+	for (size_t i = 24; i < len; i++)
+		message[i] = take8(in);
+	w.v6 = true;
+	size_t at = headers(f, 58, hop_limit < 128 ? 255 : hop_limit, len);
+	if (target & 2)
+		memset(f + at - 32, 0, 16); /* from the unspecified address */
+	memcpy(f + at, message, len);
+	icmp(f, at, len);
+	w.v6 = v6;
+}
+
 static void raw_frame(struct input *in)
 {
 	size_t len = take16(in) % 1600;
-	uint32_t rx_flags = take8(in) & 3u;
+	uint8_t flags = take8(in);
+	uint32_t rx_flags = (flags & 3u) | (flags & 4u ? TCPS_RX_VLAN(flags >> 3) : 0);
 	size_t left = (size_t)(in->end - in->at);
 	if (len > left)
 		len = left;
@@ -391,10 +506,11 @@ static void pass(uint64_t ns)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input in = {data, data + size};
-	start();
-	enter_state(take8(&in));
+	uint8_t which = take8(&in);
+	start(which);
+	enter_state(which);
 	while (in.at < in.end) {
-		switch (take8(&in) % 6) {
+		switch (take8(&in) % 8) {
 		case 0:
 		case 1:
 			near_segment(&in);
@@ -408,8 +524,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		case 4:
 			pass((uint64_t)take16(&in) * MS);
 			break;
-		default:
+		case 5:
 			flush();
+			break;
+		case 6:
+			near_error(&in);
+			break;
+		default:
+			near_discovery(&in);
 			break;
 		}
 	}

@@ -608,6 +608,7 @@ static void write_conn_row(uint32_t idx, uint64_t uid, const char *vhost)
 	strcpy(row->user, "guest");
 	strcpy(row->vhost, vhost);
 	strcpy(row->peer_host, "198.18.0.1");
+	strcpy(row->host, "198.18.0.2");
 	memset(row->client_product, 'x', sizeof row->client_product); /* no terminator: it must not be read on */
 	row->peer_port = 40000;
 	row->port = 5672;

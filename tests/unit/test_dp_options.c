@@ -101,8 +101,10 @@ static void every_option_sets_its_field(void **state)
 		parse("-- --ip 10.1.2.1/30 --gateway 10.1.2.2 --mac 02:54:57:00:00:0f --mtu 1400 --amqp-port 5673 --socket /run/x "
 		      "--workers 1 --udp-echo --idle adaptive --idle-after-us 77 --sample-every 0 --connections 10 --channels 11 "
 		      "--consumers 12 --exchanges 16 --queues 13 --bindings 14 --messages=17 --messages-memory 64M "
-		      "--message-max 1M --tcp-memory 8M --database-memory 1M --log-level debug"),
+		      "--message-max 1M --tcp-memory 8M --database-memory 1M --log-level debug --mss 1300 --arp-probe"),
 		0);
+	assert_int_equal(options.mss, 1300);
+	assert_true(options.arp_probe);
 	assert_memory_equal(options.gateway, "\x0a\x01\x02\x02", 4);
 	assert_memory_equal(options.mac, "\x02\x54\x57\x00\x00\x0f", 6);
 	assert_int_equal(options.mtu, 1400);
@@ -124,6 +126,60 @@ static void every_option_sets_its_field(void **state)
 	assert_int_equal(options.tcp_memory, 8u << 20);
 	assert_int_equal(options.database_memory, 1u << 20);
 	assert_int_equal(options.log_level, DP_LOG_DEBUG);
+}
+
+static void both_families_routes_and_a_vlan_are_read(void **state)
+{
+	(void)state;
+	assert_int_equal(parse("-- --ip 198.18.0.2/24 --ipv6 2001:2::198.18.0.2/64 --gateway6 fe80::1 --vlan 4094 "
+			       "--route 10.0.0.0/8,198.18.0.9 --route 2001:db8::/32,2001:2::9 --route=0.0.0.0/0,198.18.0.8"),
+			 0);
+	assert_memory_equal(options.ipv6.addr, "\x20\x01\0\x02\0\0\0\0\0\0\0\0\xc6\x12\0\x02", 16);
+	assert_int_equal(options.ipv6.len, 64);
+	assert_memory_equal(options.gateway6, "\xfe\x80\0\0\0\0\0\0\0\0\0\0\0\0\0\x01", 16);
+	assert_int_equal(options.vlan, 4094);
+	assert_int_equal(options.routes.count, 3);
+	assert_int_equal(options.routes.entry[0].prefix.family, 4);
+	assert_int_equal(options.routes.entry[0].prefix_len, 8);
+	assert_memory_equal(options.routes.entry[0].gateway.bytes, "\xc6\x12\0\x09", 4);
+	assert_int_equal(options.routes.entry[1].prefix.family, 6);
+	assert_int_equal(options.routes.entry[1].prefix_len, 32);
+	assert_int_equal(options.routes.entry[2].prefix_len, 0);
+	/* In a file a key stands once: blanks part several. */
+	assert_int_equal(parse_file("[dataplane]\nip = 198.18.0.2/24\neal = --no-pci\n"
+				    "route = 10.0.0.0/8,198.18.0.9  10.1.0.0/16,198.18.0.8\n",
+				    "--"),
+			 0);
+	assert_int_equal(options.routes.count, 2);
+}
+
+static void addresses_routes_and_tags_that_cannot_be_are_refused(void **state)
+{
+	(void)state;
+	refused("-- --ip 198.18.0.2/24 --ipv6 2001:2::2", 64, "no IPv6 address with a prefix length");
+	refused("-- --ip 198.18.0.2/24 --ipv6 2001:2::2/129", 64, "from 1 to 128");
+	refused("-- --ip 198.18.0.2/24 --ipv6 2001:2::2/0", 64, "from 1 to 128");
+	refused("-- --ip 198.18.0.2/24 --ipv6 198.18.0.3/24", 64, "no IPv6 address");
+	refused("-- --ip 198.18.0.2/24 --ipv6 2001:2:::2/64", 64, "no IPv6 address");
+	refused("-- --ip 198.18.0.2/24 --gateway6 198.18.0.1", 64, "no IPv6 address");
+	refused("-- --ip 198.18.0.2/24 --vlan 0", 64, "from 1 to 4094");
+	refused("-- --ip 198.18.0.2/24 --vlan 4095", 64, "from 1 to 4094");
+	refused("-- --ip 198.18.0.2/24 --route 10.0.0.0/8", 64, "no route");
+	refused("-- --ip 198.18.0.2/24 --route 10.0.0.0,198.18.0.1", 64, "no route");
+	refused("-- --ip 198.18.0.2/24 --route 10.0.0.1/8,198.18.0.1", 64, "a host, not a network");
+	refused("-- --ip 198.18.0.2/24 --route 10.0.0.0/8,2001:2::1", 64, "no IPv4 address");
+	refused("-- --ip 198.18.0.2/24 --route=", 64, "empty");
+	refused("-- --ip 198.18.0.2/24 --ipv6 fe80::2/64", 78, "cannot have this address");
+	refused("-- --ip 198.18.0.2/24 --ipv6 ::1/128", 78, "cannot have this address");
+	refused("-- --ip 198.18.0.2/24 --ipv6 ff02::1/64", 78, "cannot have this address");
+	refused("-- --ip 198.18.0.2/24 --ipv6 2001:2::2/64 --gateway6 2001:2:0:1::1", 78, "contradicts --ipv6");
+	refused("-- --ip 198.18.0.2/24 --ipv6 2001:2::2/64 --gateway6 2001:2::2", 78, "contradicts --ipv6");
+	refused("-- --ip 198.18.0.2/24 --ipv6 2001:2::2/64 --mtu 1279", 78, "at least 1280");
+	refused("-- --ip 198.18.0.2/24 --gateway6 2001:2::1", 78, "add --ipv6");
+	refused("-- --ip 198.18.0.2/24 --route 2001:db8::/32,2001:2::1", 78, "add --ipv6");
+	refused("-- --ip 198.18.0.2/24 --route 10.0.0.0/8,198.18.1.1", 78, "another host of our own network");
+	refused("-- --ip 198.18.0.2/24 --route 10.0.0.0/8,198.18.0.2", 78, "another host of our own network");
+	refused("-- --ip 198.18.0.2/24 --vlan 5 --udp-echo", 78, "contradicts --vlan");
 }
 
 static void an_unknown_or_malformed_option_is_a_usage_error(void **state)
@@ -280,6 +336,8 @@ int main(void)
 		cmocka_unit_test(an_address_alone_is_enough),
 		cmocka_unit_test(what_stands_before_the_lone_dashes_goes_to_dpdk),
 		cmocka_unit_test(every_option_sets_its_field),
+		cmocka_unit_test(both_families_routes_and_a_vlan_are_read),
+		cmocka_unit_test(addresses_routes_and_tags_that_cannot_be_are_refused),
 		cmocka_unit_test(an_unknown_or_malformed_option_is_a_usage_error),
 		cmocka_unit_test(contradictions_are_a_configuration_error),
 		cmocka_unit_test(a_host_route_and_a_point_to_point_net_have_no_broadcast_address),

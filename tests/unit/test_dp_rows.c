@@ -83,7 +83,13 @@ bool amqp_row_consumer(const struct amqp_broker *b, uint32_t idx, struct amqp_ro
 void tcps_info(const struct tcps_conn *c, struct tcps_conn_info *out)
 {
 	(void)c;
-	*out = (struct tcps_conn_info){.state = "ESTABLISHED", .srtt_us = 55, .mss = 1448};
+	*out = (struct tcps_conn_info){.state = "ESTABLISHED", .srtt_us = 55, .mss = 1448, .congestion = "cubic"};
+}
+void tcps_endpoints(const struct tcps_conn *c, struct tcps_endpoint *local, struct tcps_endpoint *peer)
+{
+	(void)c;
+	*local = (struct tcps_endpoint){.addr = {.family = 6, .bytes = {0x20, 1, 0, 2, [15] = 2}}, .port = 5672};
+	*peer = *local;
 }
 const char *tcps_counter_name(unsigned idx)
 {
@@ -179,6 +185,7 @@ static void a_sweep_shows_every_object_of_every_pool(void **state)
 		assert_string_equal(conn.tcp_state, "ESTABLISHED");
 		assert_string_equal(conn.user, "guest");
 		assert_string_equal(conn.peer_host, "198.18.0.1");
+		assert_string_equal(conn.host, "2001:2::2");
 		assert_int_equal(conn.mss, 1448);
 		assert_int_equal(conn.recv_oct, 77);
 	}
