@@ -18,7 +18,7 @@ from scapy.packet import Raw
 import tap
 
 NETDEV = "tw0"
-ADDRESS, MAC = "198.18.0.77", "02:54:57:00:00:4d"
+ADDRESS, MAC = f"198.18.0.{64 + os.urandom(1)[0] % 128}", "02:54:57:00:00:4d"  # another run's TIME-WAIT is not in the way
 FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = 1, 2, 4, 8, 16, 32, 64, 128
 WAIT_SECONDS = 5.0
 HEADER = b"AMQP\x00\x00\x09\x01"
@@ -106,7 +106,7 @@ class Link:
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
         self.sock.bind((NETDEV, 0))
         self.peer_mac, self.echoes = None, 0
-        self.queue, self.next_port = {}, 20000 + os.getpid() % 20000
+        self.queue, self.next_port = {}, 20000 + int.from_bytes(os.urandom(2), "big") % 40000
         self._find_broker()
 
     def _find_broker(self):
