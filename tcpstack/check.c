@@ -31,7 +31,7 @@ static const char *check_timers(const struct tcps_conn *c)
 		return "data or a SYN or FIN is outstanding and no retransmission or persist timer is armed";
 	if ((c->flags & (CF_ACK_NOW | CF_NO_NEIGH)) == CF_ACK_NOW)
 		return "an ACK is owed and the connection is not on the touched list";
-	uint32_t edge = c->rx_head_seq + c->t->cfg.recv_window_bytes;
+	uint32_t edge = c->rx_head_seq + tcps_window_budget(c);
 	bool nearly_shut = !opening && c->rcv_adv - c->rcv_nxt < c->t->window_step && (c->flags & (CF_EOF | CF_NO_NEIGH)) == 0;
 	if (nearly_shut && c->ack_segments == 0 && (int32_t)(edge - c->rcv_adv) >= (int32_t)c->t->window_step)
 		return "the reader went on and no window update is on its way";
@@ -71,7 +71,7 @@ static const char *check_sequences(const struct tcps_conn *c)
 		return "more bytes are held than the window's budget";
 	if (seq_gt(c->rcv_nxt, c->rcv_adv) && (c->flags & CF_EOF) == 0)
 		return "bytes were taken beyond the promised window";
-	if (c->rcv_adv - c->rx_head_seq > (c->t->cfg.recv_window_bytes > 0xffff ? c->t->cfg.recv_window_bytes : 0xffff) + 1)
+	if (c->rcv_adv - c->rx_head_seq > tcps_window_budget(c) + 1)
 		return "the window promised is larger than the budget";
 	if (c->rx_head_seq != tcps_recv_end(c) && (c->flags & (CF_PAUSED | CF_IN_DATA)) == 0)
 		return "bytes are held for a reader that has not stopped";

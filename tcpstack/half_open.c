@@ -8,6 +8,8 @@
  */
 #include "tcpstack/internal.h"
 
+#define ANSWERS_MAX 10u
+
 static bool listening(const struct tcps *t, uint32_t ports_raw)
 {
 	uint8_t ports[4];
@@ -99,16 +101,28 @@ void tcps_half_open_timer(struct tcps *t, struct tcps_timer *timer)
 		return;
 	}
 	m->tries++;
+	m->answers = 0;
 	tcps_wheel_set(&t->wheel, &m->timer, t->now_ns + (TCPS_RTO_INITIAL_NS << m->tries));
 	TCPS_COUNT(t, retransmits_syn);
 	syn_ack_send(t, m, NULL);
 }
 
-static void challenge(struct tcps *t, const struct tcps_mini *m, const struct tcps_seg *s)
+/* RFC 5961 7: what does not fit, or comes again, is answered a few times between two firings of the timer. */
+static void answer_again(struct tcps *t, struct tcps_mini *m, const struct tcps_seg *s)
+{
+	if (m->answers >= ANSWERS_MAX) {
+		TCPS_COUNT(t, acks_limited);
+		return;
+	}
+	m->answers++;
+	syn_ack_send(t, m, s->frame + 6);
+}
+
+static void challenge(struct tcps *t, struct tcps_mini *m, const struct tcps_seg *s)
 {
 	/* The SYN-ACK again says all that a challenge ACK would, and it completes a handshake that lost the first. */
 	TCPS_COUNT(t, challenge_acks);
-	syn_ack_send(t, m, s->frame + 6);
+	answer_again(t, m, s);
 }
 
 static struct tcps_conn *promote(struct tcps *t, const struct tcps_mini *m, const struct tcps_seg *s)
@@ -194,7 +208,7 @@ bool tcps_half_open_input(struct tcps *t, struct tcps_mini *m, struct tcps_seg *
 	}
 	if (s->flags & TCP_SYN) {
 		if (s->seq == m->rcv_seq && (s->flags & TCP_ACK) == 0)
-			syn_ack_send(t, m, s->frame + 6); /* it did not see our answer */
+			answer_again(t, m, s); /* it did not see our answer */
 		else
 			challenge(t, m, s);
 		return true;

@@ -262,6 +262,7 @@ struct tcps_mini {
 	uint32_t ts_recent, ts_offset;
 	uint16_t peer_mss;
 	uint8_t snd_wscale, tries;
+	uint8_t answers; /* half-open: SYN-ACKs since the timer last fired, but its own */
 	bool has_ts, has_wscale, has_sack, has_ecn, in_use;
 };
 
@@ -837,13 +838,20 @@ static inline bool tcps_fin_owed(const struct tcps_conn *c)
 	return (c->flags & (CF_FIN_QUEUED | CF_FIN_ACKED)) == CF_FIN_QUEUED;
 }
 
+/* Bytes that the window may span: without the option of RFC 7323 2.2 it can say no more than 65,535. */
+static inline uint32_t tcps_window_budget(const struct tcps_conn *c)
+{
+	uint32_t sayable = 0xffffu << c->rcv_wscale, budget = c->t->cfg.recv_window_bytes;
+	return budget < sayable ? budget : sayable;
+}
+
 /*
  * The window to advertise. RFC 9293 3.8.6.2.2: the right edge moves in steps worth a segment; it never moves left,
  * for rx_head_seq only grows. What is told while the reader is stopped may be less.
  */
 static inline uint32_t tcps_recv_window(struct tcps_conn *c)
 {
-	uint32_t edge = c->rx_head_seq + c->t->cfg.recv_window_bytes;
+	uint32_t edge = c->rx_head_seq + tcps_window_budget(c);
 	if ((int32_t)(edge - c->rcv_adv) >= (int32_t)c->t->window_step)
 		c->rcv_adv = edge;
 	if (__builtin_expect((c->flags & CF_PAUSED) != 0, 0))

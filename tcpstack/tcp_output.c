@@ -469,7 +469,7 @@ static __attribute__((noinline)) void resume_late(struct tcps_conn *c)
 
 void tcps_window_open(struct tcps_conn *c)
 {
-	uint32_t edge = c->rx_head_seq + c->t->cfg.recv_window_bytes;
+	uint32_t edge = c->rx_head_seq + tcps_window_budget(c);
 	if ((int32_t)(edge - c->rcv_adv) < (int32_t)c->t->window_step || (c->flags & CF_EOF) != 0)
 		return;
 	TCPS_COUNT(c->t, window_updates);
