@@ -73,7 +73,7 @@ static __attribute__((noinline)) void stray(struct tcps *t, struct tcps_seg *s)
 }
 
 /* The payload of the fast path: nothing is held, nothing queued, the reader has not stopped. */
-static inline void lend_in_order(struct tcps_conn *c, const uint8_t *data, uint32_t len)
+static inline __attribute__((always_inline)) void lend_in_order(struct tcps_conn *c, const uint8_t *data, uint32_t len)
 {
 	struct tcps *t = c->t;
 	c->flags |= CF_IN_DATA | CF_BUSY;

@@ -490,9 +490,10 @@ void tcps_window_open(struct tcps_conn *c)
 static inline __attribute__((always_inline)) bool output_whole(struct tcps *t, struct tcps_conn *c)
 {
 	uint32_t len = c->snd_buf_bytes, mss = c->mss;
-	if (__builtin_expect((c->flags & (CF_SLOW_OUTPUT | CF_TS)) != CF_TS || c->state != TCPS_ESTABLISHED || c->own != OWN_V4 ||
-				     c->snd_una != c->snd_max || len - 1 >= mss || len > c->snd_wnd || c->cur_idx != c->tail_idx ||
-				     c->tail_ptr == NULL || (c->cwnd_bytes > 10u * mss && was_idle(c)),
+	uint32_t odd = ((c->flags & (CF_SLOW_OUTPUT | CF_TS)) ^ CF_TS) | (uint32_t)(c->state ^ TCPS_ESTABLISHED) |
+		       (c->own ^ OWN_V4) | (c->snd_una ^ c->snd_max) | (c->cur_idx ^ c->tail_idx);
+	if (__builtin_expect(odd != 0 || len - 1 >= mss || len > c->snd_wnd || c->tail_ptr == NULL ||
+				     (c->cwnd_bytes > 10u * mss && was_idle(c)),
 			     0))
 		return false;
 	struct tcps_neigh *n = &t->neighs[c->neigh_idx];
@@ -545,9 +546,10 @@ void tcps_flush(struct tcps *t, uint64_t now_ns)
 	tcps_clock(t, now_ns);
 	t->tx_starved = false;
 	/* As many as there are now: one that touches itself again waits for the next flush. */
-	t->flush_end = t->touched_count;
-	for (t->flush_at = 0; t->flush_at < t->flush_end && !t->tx_starved;) {
-		uint32_t at = t->flush_at++, idx = t->touched[at];
+	uint32_t end = t->flush_end = t->touched_count;
+	for (t->flush_at = 0; t->flush_at < end && !t->tx_starved;) {
+		uint32_t at = t->flush_at, idx = t->touched[at];
+		t->flush_at = at + 1;
 		if (__builtin_expect(idx == TCPS_NIL, 0))
 			continue;
 		struct tcps_conn *c = &t->conns[idx];
@@ -559,6 +561,7 @@ void tcps_flush(struct tcps *t, uint64_t now_ns)
 			resume_late(c);
 		else
 			tcps_output(c);
+		end = t->flush_end; /* the list may have been squeezed */
 	}
 	if (__builtin_expect(t->flush_at == t->touched_count, 1))
 		t->touched_count = 0;
