@@ -133,6 +133,8 @@ int main(int argc, char **argv)
 	for (unsigned i = 0; i < 2; i++) {
 		struct tcps_config cfg;
 		host_config(&cfg, i);
+		if (ipv6)
+			host_config_ipv6(&cfg, i);
 		cfg.tx_ip_cksum_offload = cfg.tx_tcp_cksum_offload = offload && i == 1;
 		void *mem = aligned_alloc(64, tcps_mem_bytes(&cfg));
 		if (mem == NULL)
