@@ -5,6 +5,7 @@
  * Core: the main lcore; it sleeps in poll(2) but for control's messages, signals and a look at the worker ten times a second.
  * Spec: DESIGN section 1; exit statuses in options.h.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -230,6 +231,19 @@ static void start_pdump(struct dataplane *d)
 		dp_log(DP_LOG_DEBUG, "dpdk-dumpcap can attach only with hugepages in files (no --no-huge, no --in-memory)");
 }
 
+/* Told apart from the IPv4 address: these two are in use only when nobody else on the link claims them. */
+static void tell_ipv6(const struct dataplane *d)
+{
+	char global[INET6_ADDRSTRLEN], link_text[INET6_ADDRSTRLEN];
+	uint8_t link[16];
+
+	if (!tcps_link_local(d->worker->tcp, link) || inet_ntop(AF_INET6, d->options.ipv6.addr, global, sizeof global) == NULL ||
+	    inet_ntop(AF_INET6, link, link_text, sizeof link_text) == NULL)
+		return;
+	dp_log(DP_LOG_INFO, "IPv6: [%s]/%u and [%s], as soon as the link has been asked whether they are free", global,
+	       d->options.ipv6.len, link_text);
+}
+
 static int start(struct dataplane *d)
 {
 	uint8_t secret[32];
@@ -252,6 +266,7 @@ static int start(struct dataplane *d)
 	if (status != 0)
 		return status;
 	start_pdump(d);
+	tell_ipv6(d);
 	if (rte_eal_remote_launch(dp_worker_run, d->worker, d->worker_lcore[0]) != 0) {
 		snprintf(d->err, sizeof d->err, "lcore %u does not take the worker", d->worker_lcore[0]);
 		return DP_EX_SOFTWARE;

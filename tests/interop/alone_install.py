@@ -89,9 +89,9 @@ def configuration():
     lines = (ROOT / "tools/packaging/tickwire.conf").read_text().splitlines()
     kept = []
     for line in lines:
-        line = re.sub(r"^#(?=\[|[a-z_-]+ ?=)", "", line)
+        line = re.sub(r"^#(?=\[|[a-z0-9_-]+ ?=)", "", line)
         # Where the lab's network and port differ, its own options say so already.
-        if not re.match(r"(ip|gateway|eal|socket|mtu)\b", line):
+        if not re.match(r"(ip|gateway|ipv6|gateway6|route|vlan|eal|socket|mtu)\b", line):
             kept.append(line)
     text = "\n".join(kept) + "\n"
     equal(len(re.findall(r"^#[a-z]", text, re.M)), 0, "keys left commented out")

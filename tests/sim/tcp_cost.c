@@ -123,12 +123,18 @@ static void drain(struct end *e, uint64_t now_ns)
 int main(int argc, char **argv)
 {
 	static struct end ends[2];
-	bool offload = argc > 1 && strcmp(argv[1], "--offload") == 0;
+	bool offload = false, ipv6 = false;
+	for (int i = 1; i < argc; i++) {
+		offload |= strcmp(argv[i], "--offload") == 0;
+		ipv6 |= strcmp(argv[i], "--ipv6") == 0;
+	}
 	uint64_t now = 1000000000;
 	rx_flags = offload ? TCPS_RX_IP_CKSUM_GOOD | TCPS_RX_L4_CKSUM_GOOD : 0;
 	for (unsigned i = 0; i < 2; i++) {
 		struct tcps_config cfg;
 		host_config(&cfg, i);
+		if (ipv6)
+			host_config_ipv6(&cfg, i);
 		cfg.tx_ip_cksum_offload = cfg.tx_tcp_cksum_offload = offload && i == 1;
 		void *mem = aligned_alloc(64, tcps_mem_bytes(&cfg));
 		if (mem == NULL)
@@ -140,7 +146,9 @@ int main(int argc, char **argv)
 	/* What one end leaves to its port, no port fills here: the other end has to take it as verified. */
 	rx_flags = offload ? TCPS_RX_IP_CKSUM_GOOD | TCPS_RX_L4_CKSUM_GOOD : 0;
 	tcps_listen(ends[1].t, 5672);
-	const struct tcps_endpoint to = {.addr = {.family = 4, .bytes = {198, 18, 0, 2}}, .port = 5672};
+	struct tcps_endpoint to = {.addr = {.family = 4, .bytes = {198, 18, 0, 2}}, .port = 5672};
+	if (ipv6)
+		to.addr = (struct tcps_addr){.family = 6, .bytes = {0x20, 1, 0, 2, [15] = 2}};
 	ends[0].conn = tcps_connect(ends[0].t, &to, 0, &ends[0], now);
 	for (unsigned i = 0; i < 20; i++, now += STEP_NS) {
 		drain(&ends[0], now);

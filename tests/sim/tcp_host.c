@@ -17,8 +17,6 @@ void host_config(struct tcps_config *cfg, unsigned side)
 		.mac = {0x02, 0, 0, 0, 0, (uint8_t)(side + 1)},
 		.ipv4 = {198, 18, 0, (uint8_t)(side + 1)},
 		.ipv4_prefix_len = 24,
-		.ipv6 = {0x20, 1, 0, 2, [15] = (uint8_t)(side + 1)},
-		.ipv6_prefix_len = 64,
 		.mtu = 1500,
 		.conns_max = 16,
 		.half_open_max = 16,
@@ -36,6 +34,14 @@ void host_config(struct tcps_config *cfg, unsigned side)
 		.retransmits_max = 15,
 		.secret = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, (uint8_t)side},
 	};
+}
+
+void host_config_ipv6(struct tcps_config *cfg, unsigned side)
+{
+	static const uint8_t prefix[4] = {0x20, 1, 0, 2};
+	memcpy(cfg->ipv6, prefix, sizeof(prefix));
+	cfg->ipv6[15] = (uint8_t)(side + 1);
+	cfg->ipv6_prefix_len = 64;
 }
 
 static uint32_t sum_bytes(uint32_t sum, const uint8_t *p, size_t len)

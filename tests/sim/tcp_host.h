@@ -28,9 +28,11 @@ struct host {
 	uint8_t frame[NET_FRAME_MAX];
 };
 
-/* A configuration with every field set: 198.18.0.(side + 1)/24 and 2001:2::(side + 1)/64, pools small enough that tcps_check() is
+/* A configuration with every field set: 198.18.0.(side + 1)/24, pools small enough that tcps_check() is
  * cheap. */
 void host_config(struct tcps_config *cfg, unsigned side);
+/* Adds 2001:2::(side + 1)/64; the MTU must be one that IPv6 takes. */
+void host_config_ipv6(struct tcps_config *cfg, unsigned side);
 /* Takes the callbacks of `app_ops` but those of the port, which are the host's own; their ctx is the host. */
 void host_init(struct host *h, struct net *net, unsigned side, const struct tcps_config *cfg, const struct tcps_ops *app_ops,
 	       uint64_t now_ns);

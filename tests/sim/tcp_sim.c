@@ -90,7 +90,7 @@ static void set_up_wires(struct world *w)
 	}
 }
 
-static void vary_config(struct world *w, struct tcps_config *cfg)
+static void vary_config(struct world *w, struct tcps_config *cfg, unsigned side)
 {
 	static const uint16_t mtus[] = {576, 1280, 1500, 1500, 4000, 9000};
 	struct net *n = w->net;
@@ -102,10 +102,10 @@ static void vary_config(struct world *w, struct tcps_config *cfg)
 		cfg->dad_transmits = 1 + (uint8_t)net_below(n, 2);
 		cfg->arp_probes = (uint8_t)net_below(n, 4);
 	}
-	if (cfg->mtu < IPV6_MTU_MIN) {
-		memset(cfg->ipv6, 0, sizeof(cfg->ipv6));
+	if (cfg->mtu >= IPV6_MTU_MIN)
+		host_config_ipv6(cfg, side);
+	else
 		w->v6 = false;
-	}
 	cfg->recv_window_bytes = (uint32_t)net_spread(n, 2048, 300000);
 	cfg->send_high_water_bytes = (uint32_t)net_spread(n, 1000, 200000);
 	cfg->blocks_max = (uint32_t)net_spread(n, 24, 400);
@@ -195,7 +195,7 @@ static void world_init(struct world *w, uint64_t seed)
 	w->quiet_ns = net_chance(w->net, 8000) ? 0 : 12000 * MS;
 	for (unsigned side = 0; side < 2; side++) {
 		host_config(&cfg[side], side);
-		vary_config(w, &cfg[side]);
+		vary_config(w, &cfg[side], side);
 	}
 	w->now_ns = w->start_ns = pick_start(w, &cfg[0]);
 	set_up_wires(w);
