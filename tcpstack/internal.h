@@ -458,6 +458,8 @@ void tcps_sent_all_lost(struct tcps_conn *c); /* RFC 6298 5.4, RFC 2018 8 */
 /* A piece of at most `len` at the front of `r`: the record is cut there. False: no record for the rest is free. */
 bool tcps_sent_cut(struct tcps_conn *c, struct tcps_sent *r, uint32_t len);
 void tcps_sent_again(struct tcps_conn *c, struct tcps_sent *r); /* it went out again */
+/* What is lost right behind a lost `r` joins it, until it has at least `most` bytes: small messages go again in one segment. */
+void tcps_sent_gather(struct tcps_conn *c, struct tcps_sent *r, uint32_t most);
 struct tcps_sent *tcps_sent_first_lost(struct tcps_conn *c);
 
 /* rack.c: RFC 8985 */

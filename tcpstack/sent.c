@@ -222,6 +222,20 @@ struct tcps_sent *tcps_sent_first_lost(struct tcps_conn *c)
 	return NULL;
 }
 
+void tcps_sent_gather(struct tcps_conn *c, struct tcps_sent *r, uint32_t most)
+{
+	struct tcps *t = c->t;
+	while (len_of(r) < most && r->next_idx != TCPS_NIL && (t->sents[r->next_idx].flags & SENT_LOST) != 0) {
+		uint32_t gone = r->next_idx;
+		r->end_seq = t->sents[gone].end_seq;
+		r->flags |= t->sents[gone].flags & SENT_RTO;
+		r->next_idx = t->sents[gone].next_idx;
+		if (c->cold->sent_last_idx == gone)
+			c->cold->sent_last_idx = (uint32_t)(r - t->sents);
+		sent_free(t, gone);
+	}
+}
+
 void tcps_sent_again(struct tcps_conn *c, struct tcps_sent *r)
 {
 	struct tcps *t = c->t;

@@ -254,7 +254,6 @@ enum tcps_emit tcps_send_again(struct tcps_conn *c, struct tcps_sent *r)
 {
 	uint32_t mss = c->mss - sack_len(c), end_of_data = c->snd_una + c->snd_buf_bytes;
 	tcps_sent_cut(c, r, mss);
-	count_again(c, r);
 	for (uint32_t seq = r->seq; seq != r->end_seq;) {
 		mss = c->mss - sack_len(c);
 		uint32_t len = r->end_seq - seq < mss ? r->end_seq - seq : mss;
@@ -268,6 +267,7 @@ enum tcps_emit tcps_send_again(struct tcps_conn *c, struct tcps_sent *r)
 	}
 	if (c->flags & CF_RECOVERY)
 		c->cold->prr_out_bytes += r->end_seq - r->seq;
+	count_again(c, r);
 	tcps_sent_again(c, r);
 	return EMIT_SENT;
 }
@@ -277,8 +277,9 @@ static __attribute__((noinline)) enum tcps_emit resend_lost(struct tcps_conn *c,
 {
 	struct tcps_sent *r;
 	while ((c->flags & CF_LOST) != 0 && (r = tcps_sent_first_lost(c)) != NULL) {
-		uint32_t off = r->seq - c->snd_una, len = r->end_seq - r->seq, pipe = tcps_pipe(c);
 		uint32_t mss = c->mss - sack_len(c);
+		tcps_sent_gather(c, r, mss);
+		uint32_t off = r->seq - c->snd_una, len = r->end_seq - r->seq, pipe = tcps_pipe(c);
 		len = len < mss ? len : mss;
 		if (off >= c->snd_wnd || (pipe != 0 && pipe + len > c->cwnd_bytes))
 			break;

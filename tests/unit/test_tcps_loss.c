@@ -363,6 +363,35 @@ static void what_waited_for_a_hole_is_no_round_trip(void **state)
 	rig_clear();
 }
 
+/* What was flushed piece by piece goes again in full segments, and what found no frame is not counted as sent. */
+static void small_messages_that_are_lost_go_again_in_one_segment(void **state)
+{
+	(void)state;
+	uint32_t una = warm_up(10, 20);
+	for (unsigned i = 0; i < 30; i++) {
+		assert_true(tcps_send(rig.conn, pattern + 100 * i, 100));
+		rig_flush();
+		rig_pass(MS);
+	}
+	rig_clear();
+	rig.no_frames = true;
+	rig_pass(2 * SECOND);
+	assert_int_equal(rig_count(TCPS_CNT_retransmits_rto) + rig_count(TCPS_CNT_retransmits_tlp), 0);
+	rig.no_frames = false;
+	rig_flush();
+	struct seen s = rig_expect();
+	assert_int_equal(s.seq, rig_own(una));
+	assert_int_equal(s.len, MSS);
+	assert_memory_equal(s.payload, pattern, MSS);
+	rig_sack(una + MSS, 0, NULL);
+	rig_flush();
+	assert_int_equal(rig_expect().len, MSS);
+	assert_int_equal(rig_expect().len, 3000 - 2 * MSS);
+	assert_int_equal(rig_count(TCPS_CNT_retransmits_rto), 3);
+	rig_check();
+	rig_clear();
+}
+
 /* RFC 2018 8: a peer that takes back what it SACKed, which shows by the first byte SACKed and not acknowledged. */
 static void a_peer_that_reneges_gets_all_of_it_again(void **state)
 {
@@ -525,6 +554,7 @@ int main(void)
 		test(a_loss_that_the_probe_repaired_reduces_the_window),
 		test(a_time_out_sends_nothing_again_that_was_sacked),
 		test(what_waited_for_a_hole_is_no_round_trip),
+		test(small_messages_that_are_lost_go_again_in_one_segment),
 		test(a_peer_that_reneges_gets_all_of_it_again),
 		test(blocks_that_cannot_be_are_ignored),
 		test(the_reduction_is_that_of_the_listeners_congestion_control),
