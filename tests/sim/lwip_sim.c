@@ -24,6 +24,7 @@
 #define FIRST_PORT   2000u /* of the side that opens; one for each pair */
 #define SERVER_PORT  5672u
 #define BOUND_NS     (3600ull * 1000000000ull) /* virtual: what has not ended by then has stalled */
+#define PATIENCE_NS  (900ull * 1000000000ull)
 #define STEPS_MAX    1000000u
 #define SEED_SECONDS 60u /* of real time: for a child that spins */
 #define MS           1000000ull
@@ -96,6 +97,12 @@ static void set_up_wires(struct world *w)
 static void vary_config(struct net *n, struct tcps_config *cfg)
 {
 	static const uint16_t mtus[] = {576, 1280, 1500, 1500, 4000};
+	memset(cfg->ipv6, 0, sizeof(cfg->ipv6));
+	cfg->cc = net_chance(n, 5000) ? TCPS_CC_CUBIC : TCPS_CC_NEWRENO;
+	cfg->no_sack = net_chance(n, 3000);
+	cfg->syn_cookies = net_chance(n, 5000);
+	if (net_chance(n, 2000))
+		cfg->half_open_max = 1;
 	cfg->mtu = mtus[net_below(n, 5)];
 	cfg->recv_window_bytes = (uint32_t)net_spread(n, 2048, 300000);
 	cfg->send_high_water_bytes = (uint32_t)net_spread(n, 1000, 200000);
@@ -240,10 +247,21 @@ static void open_pair(struct world *w, unsigned i)
 		fail(w, "a connection could not be opened");
 }
 
+/* lwIP waits for ever in FIN_WAIT_2 for a peer that has gone: its application has enough after a while. */
+static void give_up_on_gone(struct world *w, unsigned i)
+{
+	struct app *theirs = &w->theirs[i].app;
+	if (w->ours[i].abort_wanted && theirs->open && !theirs->closed && theirs->abort_at_ns == 0) {
+		theirs->abort_at_ns = w->now_ns + PATIENCE_NS;
+		theirs->abort_in_callback = false;
+	}
+}
+
 static uint64_t run_apps(struct world *w)
 {
 	uint64_t next = NET_NEVER;
 	for (unsigned i = 0; i < w->pair_count; i++) {
+		give_up_on_gone(w, i);
 		if (w->connect_at_ns[i] != 0 && w->now_ns >= w->connect_at_ns[i])
 			open_pair(w, i);
 		uint64_t a = app_act(&w->ours[i], w->now_ns), b = lwip_act(&w->theirs[i], w->now_ns);
