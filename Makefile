@@ -89,7 +89,7 @@ help:
 	@echo "make test     every test: unit, simulator, fuzz corpus, interop; ends with 'N passed, N failed' (root)"
 	@echo "make bench    measure against the port's echo floor and RabbitMQ (root; installs rabbitmq-server)"
 	@echo "make          build the programs into $(BUILD)/bin"
-	@echo "make sim      the simulators; SEED=n COUNT=n"
+	@echo "make sim      the simulators over 20,000 random worlds each; SEED=n (the first) COUNT=n"
 	@echo "make fuzz     explore with libFuzzer; FUZZ_SECONDS=60 for each target"
 	@echo "make asan     the unit tests, simulators and corpus under AddressSanitizer and UBSan"
 	@echo "make lint     borders, format, unfinished words"
@@ -118,7 +118,9 @@ bench: deps
 SEED ?=
 COUNT ?=
 sim: $(SIMULATORS)
-	@for s in $(SIMULATORS); do $$s $(if $(SEED),--seed $(SEED)) $(if $(COUNT),--count $(COUNT)) || exit 1; done
+	@seed="$(SEED)"; seed=$${seed:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; \
+	echo "seeds from $$seed (SEED), $(or $(COUNT),20000) of them (COUNT); a failing one is printed with the command that replays it"; \
+	for s in $(SIMULATORS); do echo "== $$s"; $$s --seed $$seed --count $(or $(COUNT),20000) || exit 1; done
 
 asan: deps
 	@$(MAKE) --no-print-directory -j2 BUILD=build/asan OPT=-O1 SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined" asan-run

@@ -72,6 +72,10 @@ void tcps_time_wait_input(struct tcps *t, struct tcps_mini *m, const struct tcps
 		tcps_syn_input(t, s, floor, true);
 		return;
 	}
+	if ((s->flags & (TCP_SYN | TCP_ACK)) == 0) {
+		TCPS_COUNT(t, drop_no_ack); /* RFC 9293 3.10.7.4, fifth step */
+		return;
+	}
 	/* What takes no sequence space needs no answer; so two ends in TIME_WAIT never answer each other for ever. */
 	if (s->len == 0 && (s->flags & (TCP_SYN | TCP_FIN)) == 0)
 		return;

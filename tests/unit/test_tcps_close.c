@@ -321,6 +321,17 @@ static void time_wait_lasts_two_segment_lifetimes(void **state)
 	assert_int_equal(time_waits(), 0);
 }
 
+/* RFC 9293 3.10.7.4, fifth step: without the ACK bit a segment is dropped, in TIME_WAIT too. */
+static void a_segment_without_ack_is_dropped_in_time_wait(void **state)
+{
+	(void)state;
+	into_time_wait();
+	rig_segment(FIN, rig.peer_seq - 1, 0, NULL, 0, NULL, 0);
+	rig_flush();
+	rig_expect_none();
+	assert_int_equal(rig_count(TCPS_CNT_drop_no_ack), 1);
+}
+
 static void a_fin_in_time_wait_is_acknowledged_and_starts_the_wait_anew(void **state)
 {
 	(void)state;
@@ -466,6 +477,7 @@ int main(void)
 		test(an_abort_sends_a_reset_with_the_next_number),
 		test(a_reset_in_any_state_that_is_closing_ends_it),
 		test(time_wait_lasts_two_segment_lifetimes),
+		test(a_segment_without_ack_is_dropped_in_time_wait),
 		test(a_fin_in_time_wait_is_acknowledged_and_starts_the_wait_anew),
 		test(resets_and_bare_acks_in_time_wait_are_ignored),
 		test(a_syn_with_a_later_timestamp_reuses_time_wait),
