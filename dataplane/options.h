@@ -21,6 +21,7 @@
 #define DP_EX_CONFIG      78 /* a file's content is wrong, or options contradict each other or the machine */
 
 enum dp_idle { DP_IDLE_POLL, DP_IDLE_ADAPTIVE };
+enum dp_tso { DP_TSO_AUTO, DP_TSO_ON, DP_TSO_OFF };
 
 struct dp_ipv4_prefix {
 	uint8_t addr[4];
@@ -53,6 +54,7 @@ struct dp_options {
 	uint32_t connections, channels, consumers, exchanges, queues, bindings, messages;
 	uint64_t messages_memory, message_max, tcp_memory, database_memory;
 	uint32_t idle;      /* enum dp_idle */
+	uint32_t tso;       /* enum dp_tso */
 	uint32_t log_level; /* enum dp_log_level */
 	bool udp_echo, arp_probe, help, version;
 

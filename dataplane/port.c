@@ -23,9 +23,11 @@
 #include "dataplane/log.h"
 #include "dataplane/tx.h"
 
-#define DESCS_WANTED   1024u
-#define MBUF_CACHE     256u
-#define ETHER_OVERHEAD (RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN + 2u * RTE_VLAN_HLEN)
+#define DESCS_WANTED    1024u
+#define MBUF_CACHE      256u
+#define ETHER_OVERHEAD  (RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN + 2u * RTE_VLAN_HLEN)
+#define TSO_HEADERS     160u /* Ethernet, tag, IPv6, TCP with options */
+#define TAP_TSO_HEADERS 74u  /* Ethernet, IPv6, TCP without options */
 
 struct fault {
 	char *text;
@@ -86,14 +88,27 @@ static int choose_mtu(struct dp_port *p, const struct rte_eth_dev_info *info, co
  * Software ports offer checksums that are computed on the CPU all the same, net_tap's wrongly at that (README): the stack
  * does it then. A NIC is asked for what it has.
  */
-static void choose_offloads(struct dp_port *p, const struct rte_eth_dev_info *info, const struct dp_options *o,
-			    struct rte_eth_conf *conf)
+static int choose_offloads(struct dp_port *p, const struct rte_eth_dev_info *info, const struct dp_options *o,
+			   struct rte_eth_conf *conf, struct fault *f)
 {
 	const uint64_t rx_cksum = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM;
+	const uint64_t tso = RTE_ETH_TX_OFFLOAD_TCP_TSO | RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
+	bool can_tso = (info->tx_offload_capa & tso) == tso;
 
 	conf->rxmode.mtu = p->mtu;
+	if (o->tso == DP_TSO_ON && !can_tso)
+		return fault(f, DP_EX_CONFIG, "port %s (%s) cannot cut frames into segments: leave --tso on out", p->name,
+			     p->driver);
+	p->tx_tso = can_tso && (o->tso == DP_TSO_ON || (o->tso == DP_TSO_AUTO && !p->software));
+	if (p->software && p->tx_tso) {
+		p->tx_ip_cksum = p->tx_tcp_cksum = true;
+		conf->txmode.offloads |= tso;
+		/* It holds the Ethernet header against the MTU, and never takes a frame whose pieces would be longer. */
+		if (strcmp(p->driver, "net_tap") == 0)
+			p->mss_max = (uint16_t)(p->mtu - TAP_TSO_HEADERS);
+	}
 	if (p->software)
-		return;
+		return 0;
 	p->rx_cksum = (info->rx_offload_capa & rx_cksum) == rx_cksum;
 	p->tx_ip_cksum = (info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM) != 0;
 	p->tx_tcp_cksum = (info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_TCP_CKSUM) != 0;
@@ -104,8 +119,29 @@ static void choose_offloads(struct dp_port *p, const struct rte_eth_dev_info *in
 	p->tx_vlan_insert = o->vlan != 0 && (info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_VLAN_INSERT) != 0;
 	conf->rxmode.offloads |= p->rx_vlan_strip ? RTE_ETH_RX_OFFLOAD_VLAN_STRIP : 0;
 	conf->txmode.offloads |= p->tx_vlan_insert ? RTE_ETH_TX_OFFLOAD_VLAN_INSERT : 0;
-	/* Every frame of a queue is one buffer of that queue's pool with one reference. */
-	conf->txmode.offloads |= info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
+	conf->txmode.offloads |= p->tx_tso ? tso : 0;
+	/* Every frame of a queue is one buffer of that queue's pool with one reference, unless long ones come from another. */
+	if (!p->tx_tso)
+		conf->txmode.offloads |= info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
+	return 0;
+}
+
+/* Frames that the port cuts: as many as its descriptors and our array hold. */
+static int make_tso_pool(struct dp_port *p, uint32_t worker, struct fault *f)
+{
+	uint32_t room = RTE_PKTMBUF_HEADROOM + DP_TSO_BYTES + TSO_HEADERS, count = p->tx_desc_count + DP_TX_FRAMES_MAX;
+	char name[RTE_MEMPOOL_NAMESIZE];
+
+	if (!p->tx_tso)
+		return 0;
+	snprintf(name, sizeof name, "dp_long_%u", worker);
+	p->tso_pool[worker] = rte_pktmbuf_pool_create(name, count, 0, 0, (uint16_t)room, p->numa_node);
+	if (p->tso_pool[worker] == NULL)
+		return fault(f, DP_EX_UNAVAILABLE,
+			     "no memory for %u long packet buffers on NUMA node %d (%s): give DPDK more (-m MIB or --socket-mem), "
+			     "or --tso off",
+			     count, p->numa_node, rte_strerror(rte_errno));
+	return 0;
 }
 
 static int make_pool(struct dp_port *p, uint32_t worker, struct fault *f)
@@ -136,7 +172,9 @@ static int make_queues(struct dp_port *p, const struct rte_eth_dev_info *info, c
 		return fault(f, DP_EX_CONFIG,
 			     "port %s (%s) has %u receive and %u transmit queues, and %u workers need one pair each", p->name,
 			     p->driver, info->max_rx_queues, info->max_tx_queues, workers_count);
-	choose_offloads(p, info, o, &conf);
+	rc = choose_offloads(p, info, o, &conf, f);
+	if (rc != 0)
+		return rc;
 	rc = rte_eth_dev_configure(p->id, (uint16_t)workers_count, (uint16_t)workers_count, &conf);
 	if (rc != 0)
 		return fault(f, DP_EX_UNAVAILABLE, "port %s (%s) refuses its configuration: %s", p->name, p->driver,
@@ -146,6 +184,8 @@ static int make_queues(struct dp_port *p, const struct rte_eth_dev_info *info, c
 	for (uint32_t i = 0; rc == 0 && i < workers_count; i++) {
 		int status = make_pool(p, i, f);
 
+		if (status == 0)
+			status = make_tso_pool(p, i, f);
 		if (status != 0)
 			return status;
 		rc = rte_eth_rx_queue_setup(p->id, (uint16_t)i, p->rx_desc_count, (unsigned)p->numa_node, NULL, p->pool[i]);
@@ -246,8 +286,9 @@ static void tell(struct dp_port *p, const struct dp_options *o)
 	dp_log(DP_LOG_INFO, "port: %s%s, %u queue pair%s, %u+%u descriptors, NUMA node %d", p->text,
 	       p->promiscuous ? ", promiscuous" : "", workers_count, workers_count == 1 ? "" : "s", p->rx_desc_count,
 	       p->tx_desc_count, p->numa_node);
-	dp_log(DP_LOG_INFO, "port: checksums verified by the %s, filled in by the %s; link is %s", p->rx_cksum ? "port" : "stack",
-	       p->tx_tcp_cksum ? "port" : "stack", p->link_up ? "up" : "down");
+	dp_log(DP_LOG_INFO, "port: checksums verified by the %s, filled in by the %s; segments cut by the %s; link is %s",
+	       p->rx_cksum ? "port" : "stack", p->tx_tcp_cksum ? "port" : "stack", p->tx_tso ? "port" : "stack",
+	       p->link_up ? "up" : "down");
 	if (o->vlan != 0)
 		dp_log(DP_LOG_INFO, "port: VLAN %u, tags taken off by the %s, put on by the %s", o->vlan,
 		       p->rx_vlan_strip ? "port" : "stack", p->tx_vlan_insert ? "port" : "stack");

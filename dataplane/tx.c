@@ -30,7 +30,7 @@ uint8_t *dp_tx_alloc(struct dp_tx *tx, size_t len, void **handle)
 
 	if (!have_room(tx))
 		return NULL;
-	m = rte_pktmbuf_alloc(tx->pool);
+	m = rte_pktmbuf_alloc(len > tx->frame_max && tx->tso_pool != NULL ? tx->tso_pool : tx->pool);
 	if (m == NULL) {
 		tx->counters[DP_CNT_port_tx_no_mbuf]++;
 		return NULL;
@@ -63,7 +63,9 @@ void dp_tx_send(struct dp_tx *tx, void *handle, size_t len, const struct tcps_tx
 			m->ol_flags |= RTE_MBUF_F_TX_IP_CKSUM;
 		if (meta->tcp_cksum)
 			m->ol_flags |= RTE_MBUF_F_TX_TCP_CKSUM;
-		m->tx_offload = rte_mbuf_tx_offload(meta->l2_len, meta->l3_len, meta->l4_len, 0, 0, 0, 0);
+		if (meta->tso_mss != 0)
+			m->ol_flags |= RTE_MBUF_F_TX_TCP_SEG;
+		m->tx_offload = rte_mbuf_tx_offload(meta->l2_len, meta->l3_len, meta->l4_len, meta->tso_mss, 0, 0, 0);
 	}
 	if (meta->vlan_insert) {
 		m->ol_flags |= RTE_MBUF_F_TX_VLAN;

@@ -25,7 +25,9 @@ struct dp_tx {
 	bool prepare;       /* an offload is in use, so frames pass rte_eth_tx_prepare() */
 	uint16_t burst_max; /* frames that the port gets at a time; 0: as many as there are */
 	struct rte_mempool *pool;
-	uint64_t *counters; /* the worker's own */
+	struct rte_mempool *tso_pool; /* for frames that the port cuts; NULL: it cuts none */
+	size_t frame_max;             /* what a frame of `pool` holds */
+	uint64_t *counters;           /* the worker's own */
 	uint32_t frames_count;
 	struct rte_mbuf *frame[DP_TX_FRAMES_MAX];
 };

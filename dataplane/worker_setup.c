@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <rte_mbuf.h>
+
 #include "dataplane/conn.h"
 #include "dataplane/mem.h"
 #include "dataplane/worker.h"
@@ -60,10 +62,13 @@ static void tcp_config(struct tcps_config *t, const struct amqp_limits *a, const
 	t->route_count = o->routes.count;
 	t->vlan_id = (uint16_t)o->vlan;
 	t->tx_vlan_offload = port->tx_vlan_insert;
-	t->mss_max = (uint16_t)o->mss;
+	t->mss_max = (uint16_t)(port->mss_max != 0 && (o->mss == 0 || o->mss > port->mss_max) ? port->mss_max : o->mss);
 	t->mtu = port->mtu;
 	t->tx_ip_cksum_offload = port->tx_ip_cksum;
 	t->tx_tcp_cksum_offload = port->tx_tcp_cksum;
+	t->tso_max_bytes = port->tx_tso ? DP_TSO_BYTES : 0;
+	t->syn_cookies = true;
+	t->ecn = true;
 	t->conns_max = a->conns_max;
 	t->half_open_max = a->conns_max / 4 < 256 ? 256 : a->conns_max / 4;
 	t->time_wait_max = a->conns_max < 1024 ? 1024 : a->conns_max;
@@ -77,8 +82,6 @@ static void tcp_config(struct tcps_config *t, const struct amqp_limits *a, const
 	t->msl_ns = 30 * SECOND_NS;
 	t->delayed_ack_ns = 40 * MS_NS;
 	/* RFC 9293 3.8.4: never shorter than two hours unless asked for; heartbeats find dead clients long before. */
-	t->syn_cookies = true;
-	t->ecn = true;
 	t->keepalive_ns = 7200 * SECOND_NS;
 	t->retransmits_max = 15;
 }
@@ -144,6 +147,8 @@ static void set_constants(struct dp_worker *w, const struct dp_options *o, const
 	w->tx.prepare = port->tx_ip_cksum || port->tx_tcp_cksum || port->tx_vlan_insert;
 	w->tx.burst_max = port->tx_burst_max;
 	w->tx.pool = port->pool[w->idx];
+	w->tx.tso_pool = port->tso_pool[w->idx];
+	w->tx.frame_max = rte_pktmbuf_data_room_size(w->tx.pool) - RTE_PKTMBUF_HEADROOM;
 	w->tx.counters = w->counter;
 	w->counter[DP_CNT_pool_mbufs_max] = port->mbufs_count;
 }

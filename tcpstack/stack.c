@@ -7,6 +7,8 @@
  */
 #include "tcpstack/internal.h"
 
+#define TSO_MAX_BYTES 61440u /* an IPv4 packet has 65,535, and headers with options are part of it */
+
 struct carver {
 	uint8_t *base; /* NULL: only measuring */
 	size_t used;
@@ -88,12 +90,14 @@ static bool config_valid(const struct tcps_config *cfg)
 		     cfg->neighbours_max < TCPS_NO_NEIGHBOUR && cfg->blocks_max > 0 && cfg->blocks_max < 1u << 30;
 	bool times = cfg->rto_min_ns > 0 && cfg->rto_min_ns <= cfg->rto_max_ns && cfg->rto_max_ns / 1000 < UINT32_MAX &&
 		     cfg->msl_ns > 0 && cfg->retransmits_max > 0 && cfg->retransmits_max < UINT8_MAX && cfg->cc <= TCPS_CC_NEWRENO;
+	bool tso = cfg->tso_max_bytes == 0 ||
+		   (cfg->tso_max_bytes <= TSO_MAX_BYTES && cfg->tx_ip_cksum_offload && cfg->tx_tcp_cksum_offload);
 	bool network = cfg->route_count <= TCPS_ROUTES_MAX && cfg->vlan_id < VLAN_ID_MASK && ipv6_valid(cfg) &&
 		       (cfg->mss_max == 0 || cfg->mss_max >= TCPS_MSS_FLOOR) &&
 		       (cfg->pmtu_min == 0 || (cfg->pmtu_min >= 68 && cfg->pmtu_min <= cfg->mtu));
 	bool sizes = cfg->mtu >= 576 && cfg->recv_window_bytes >= 2048 && cfg->recv_window_bytes < 1u << 30 &&
 		     cfg->ipv4_prefix_len <= 32 && (cfg->mac[0] & 1) == 0;
-	return pools && times && sizes && network;
+	return pools && times && sizes && network && tso;
 }
 
 size_t tcps_mem_bytes(const struct tcps_config *cfg)

@@ -33,9 +33,13 @@ static __attribute__((noinline)) uint32_t syn_options(const struct tcps_conn *c,
 
 /* With offload the port continues from the sum of the pseudo header, which is not complemented. */
 static inline uint16_t tcp_cksum(const struct tcps_conn *c, const uint8_t *tcp, uint32_t header_len, uint32_t len,
-				 uint64_t payload_sum)
+				 uint64_t payload_sum, bool cut)
 {
-	uint64_t pseudo = (uint64_t)c->addr_sum + htobe16(IPPROTO_TCP_NUM) + htobe16((uint16_t)(header_len + len));
+	uint64_t pseudo = (uint64_t)c->addr_sum + htobe16(IPPROTO_TCP_NUM);
+	/* A frame that the port cuts: it adds the length of each piece itself. */
+	if (__builtin_expect(cut, 0))
+		return tcps_sum_fold64(pseudo);
+	pseudo += htobe16((uint16_t)(header_len + len));
 	if (c->t->cfg.tx_tcp_cksum_offload)
 		return tcps_sum_fold64(pseudo);
 	uint64_t sum = tcps_sum_add(payload_sum, pseudo);
@@ -155,7 +159,9 @@ static inline __attribute__((always_inline)) enum tcps_emit emit(struct tcps_con
 	else if (opts_len != 0)
 		put_options(c, tcp + TCP_HLEN, opts_len);
 	uint64_t payload_sum = len != 0 ? copy_payload(t, cur, tcp + header_len, len) : 0;
-	put_raw16(tcp + 16, tcp_cksum(c, tcp, header_len, len, payload_sum));
+	uint32_t ts_len = (c->flags & CF_TS) != 0 ? TCP_OPT_TS_LEN : 0;
+	bool cut = len + opts_len > c->mss + ts_len; /* for the port to cut */
+	put_raw16(tcp + 16, tcp_cksum(c, tcp, header_len, len, payload_sum, cut));
 
 	c->last_ack_sent = c->rcv_nxt;
 	c->ack_segments = 0;
@@ -166,6 +172,11 @@ static inline __attribute__((always_inline)) enum tcps_emit emit(struct tcps_con
 	TCPS_COUNT_ADD(t, bytes_out, len);
 	struct tcps_tx_meta meta = form->meta;
 	meta.l4_len = (uint8_t)header_len;
+	if (__builtin_expect(cut, 0)) {
+		meta.tso_mss = (uint16_t)(c->mss + ts_len - opts_len);
+		TCPS_COUNT(t, tso_frames);
+		TCPS_COUNT_ADD(t, segments_out, (len - 1) / meta.tso_mss);
+	}
 	t->ops.tx_send(t->ctx, handle, frame_len, &meta);
 	return EMIT_SENT;
 }
@@ -346,8 +357,13 @@ static inline uint32_t segment_len(const struct tcps_conn *c, uint32_t left, boo
 	bool peer_limits = by_peer <= room;
 	if (peer_limits)
 		room = by_peer;
-	uint32_t mss = c->mss - sack_len(c), len = left < mss ? left : mss;
+	uint32_t mss = c->mss - sack_len(c), len = left < mss ? left : mss, tso = c->t->cfg.tso_max_bytes;
 	*wait = false;
+	if (__builtin_expect(tso > mss && left > mss && room > mss, 0)) {
+		/* Whole segments for the port to cut, and the end of the stream with them. */
+		uint32_t most = tso < room ? tso : room;
+		return left <= most ? left : most / mss * mss;
+	}
 	if (__builtin_expect(len <= room, 1))
 		return len;
 	/* Not even this segment fits: half of the largest window ever seen is worth sending, less is silly. */
@@ -523,7 +539,7 @@ static inline __attribute__((always_inline)) bool output_whole(struct tcps *t, s
 		memcpy(tcp + TCP_HLEN + TCP_OPT_TS_LEN, from, len);
 	else
 		payload_sum = tcps_copy_sum(tcp + TCP_HLEN + TCP_OPT_TS_LEN, from, len);
-	put_raw16(tcp + 16, tcp_cksum(c, tcp, TCP_HLEN + TCP_OPT_TS_LEN, len, payload_sum));
+	put_raw16(tcp + 16, tcp_cksum(c, tcp, TCP_HLEN + TCP_OPT_TS_LEN, len, payload_sum, false));
 	c->last_ack_sent = c->rcv_nxt;
 	c->ack_segments = 0;
 	c->flags &= ~(CF_ACK_NOW | CF_T_TLP);

@@ -68,9 +68,14 @@ struct tcps_config {
 
 	uint64_t user_timeout_ns; /* RFC 5482: unacknowledged for so long, or the window shut; 0: retransmits_max alone decides */
 	uint8_t cc;               /* enum tcps_cc, of tcps_listen() and tcps_connect() */
-	bool ecn;                 /* RFC 3168: offer it, and accept it where it is offered */
-	bool syn_cookies;         /* RFC 4987: a full SYN cache answers with cookies; else its oldest record makes room */
-	bool no_sack;             /* neither offer SACK nor accept it */
+	/*
+	 * Payload that one frame may hold for the port to cut (TCP segmentation offload); 0: every segment is a frame of its own.
+	 * Needs both checksum offloads.
+	 */
+	uint32_t tso_max_bytes;
+	bool ecn;         /* RFC 3168: offer it, and accept it where it is offered */
+	bool syn_cookies; /* RFC 4987: a full SYN cache answers with cookies; else its oldest record makes room */
+	bool no_sack;     /* neither offer SACK nor accept it */
 
 	uint8_t secret[16]; /* siphash key for the connection table and RFC 6528 initial sequence numbers */
 
@@ -115,6 +120,7 @@ struct tcps_tx_meta {
 	bool ipv6;
 	bool vlan_insert; /* the port puts an 802.1Q tag with vlan_tci behind the addresses */
 	uint16_t vlan_tci;
+	uint16_t tso_mss; /* not 0: the port cuts the payload into segments of so many bytes and fills all checksums */
 };
 
 /*

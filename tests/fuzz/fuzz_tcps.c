@@ -20,6 +20,8 @@
 #define SYN 0x02u
 #define RST 0x04u
 #define ACK 0x10u
+#define ECE 0x40u
+#define CWR 0x80u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -287,6 +289,10 @@ static void start(uint8_t which)
 				  .msl_ns = 5 * SECOND,
 				  .delayed_ack_ns = 40 * MS,
 				  .keepalive_ns = 20 * SECOND,
+				  .user_timeout_ns = 30 * SECOND,
+				  .cc = which % 3 == 0 ? TCPS_CC_NEWRENO : TCPS_CC_CUBIC,
+				  .ecn = true,
+				  .syn_cookies = true,
 				  .retransmits_max = 4};
 	memcpy(cfg.ipv6, own6, 16);
 	cfg.ipv6_prefix_len = 64;
@@ -311,10 +317,12 @@ static void start(uint8_t which)
 
 static void establish(bool ts)
 {
-	static const uint8_t opts[] = {2, 4, 5, 0xb4, 1, 1, 8, 10, 0, 0, 0, 9, 0, 0, 0, 0, 1, 3, 3, 2};
+	/* With timestamps come SACK and, over IPv6, ECN. */
+	static const uint8_t opts[] = {2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 9, 0, 0, 0, 0, 1, 3, 3, 2};
+	static const uint8_t stamps[] = {1, 1, 8, 10, 0, 0, 0, 9, 0, 0, 0, 0};
 	arp();
-	segment(SYN, 1000, 0, 8000, opts, ts ? 20 : 4, 0);
-	segment(ACK, 1001, w.own_seq, 8000, opts + 4, ts ? 12 : 0, 0);
+	segment(ts && w.v6 ? SYN | ECE | CWR : SYN, 1000, 0, 8000, opts, ts ? 20 : 4, 0);
+	segment(ACK, 1001, w.own_seq, 8000, stamps, ts ? 12 : 0, 0);
 	w.ts = ts;
 	if (w.conn == NULL)
 		abort();
@@ -398,6 +406,20 @@ static void near_segment(struct input *in)
 	for (size_t i = 0; i < opts_len; i++)
 		opts[i] = take8(in);
 	segment(flags, seq, ack, wnd, opts, opts_len, len);
+}
+
+/* An ACK with SACK blocks below and around what was sent last. */
+static void near_sack(struct input *in)
+{
+	uint8_t opts[40] = {1, 1, 8, 10, 0, 0, 0, 9, 0, 0, 0, 0, 1, 1, 5}, count = (uint8_t)(take8(in) % 4);
+	uint32_t ack = w.own_seq - take16(in) % 5000u;
+	opts[15] = (uint8_t)(2 + 8 * count);
+	for (unsigned i = 0; i < count; i++) {
+		uint32_t start = ack + (uint32_t)(int16_t)take16(in) % 8000u;
+		put32(opts + 16 + 8 * i, start);
+		put32(opts + 20 + 8 * i, start + take16(in) % 3000u);
+	}
+	segment(ACK, w.peer_seq, ack, 8000, w.ts ? opts : opts + 12, (w.ts ? 16u : 4u) + 8u * count, 0);
 }
 
 /* An ICMP error about the last segment that went out, or one near it. */
@@ -510,7 +532,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	start(which);
 	enter_state(which);
 	while (in.at < in.end) {
-		switch (take8(&in) % 8) {
+		switch (take8(&in) % 9) {
+		case 8:
+			near_sack(&in);
+			break;
 		case 0:
 		case 1:
 			near_segment(&in);

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 
+import labs
 import tap
 import wire
 from labs import ROOT, Lab
@@ -120,6 +121,30 @@ def idle_cost():
         for client in clients:
             client.close()
         until(lambda: pools(it)["conns"] == before["conns"] and pools(it)["message_bytes"] == before["message_bytes"], "the baseline")
+
+
+@test("with --tso on the port cuts long sends: bodies of 1 MiB arrive unharmed, in fewer frames than segments", seconds=90)
+def segmentation_by_the_port():
+    with Lab("tso", "--", "--tso", "on") as lab, lab.inside():
+        with wire.Wire(20.0).login().open() as client:
+            client.declare("long", 4)
+            client.call(1, 60, 20, wire.basic_consume("long", "", 2), 21)
+            for number in range(8):
+                body = os.urandom((1 << 20) + number)
+                client.publish("", "long", body)
+                client.expect(60, 60, 1)
+                assert client.read_content()[1] == body, f"body {number} came otherwise than it went"
+            seen = lab.json("stats")["workers"][0]["counters"]
+            assert seen["tcp.tso_frames"] > 100 and seen["port.tx_packets"] < seen["tcp.segments_out"] / 2, seen
+            equal(seen["tcp.rto_expired"], 0, "time-outs")
+
+
+@test("--tso on is refused (78) where the port cannot cut", seconds=60)
+def no_segmentation():
+    done = labs.lab("start", "--name", "no-tso", "--port", "net_af_packet", "--", "--tso", "on", status=None)
+    labs.lab("stop", "--name", "no-tso")
+    equal(done.returncode, 78, done.stderr)
+    assert "--tso on" in done.stderr, done.stderr
 
 
 if __name__ == "__main__":

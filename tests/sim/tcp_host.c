@@ -134,11 +134,50 @@ static uint8_t *tx_alloc(void *ctx, size_t len, void **handle)
 	return h->frame;
 }
 
+/* What a port that cuts frames does: each piece has the header, its own numbers, and the end flags only at the end. */
+static void tx_send(void *ctx, void *handle, size_t len, const struct tcps_tx_meta *meta);
+static void cut(struct host *h, const uint8_t *frame, size_t len, const struct tcps_tx_meta *meta)
+{
+	size_t ip_at = meta->l2_len, tcp_at = ip_at + meta->l3_len, head = tcp_at + meta->l4_len, payload = len - head;
+	struct tcps_tx_meta piece = *meta;
+	uint8_t *one = malloc(head + meta->tso_mss + 4);
+	if (one == NULL)
+		abort();
+	piece.tso_mss = 0;
+	for (size_t at = 0; at < payload; at += meta->tso_mss) {
+		size_t n = payload - at < meta->tso_mss ? payload - at : meta->tso_mss, tcp_len = meta->l4_len + n;
+		bool last = at + n == payload;
+		memcpy(one, frame, head);
+		memcpy(one + head, frame + head + at, n);
+		uint8_t *tcp = one + tcp_at;
+		uint32_t seq = ((uint32_t)tcp[4] << 24 | (uint32_t)tcp[5] << 16 | (uint32_t)tcp[6] << 8 | tcp[7]) + (uint32_t)at;
+		put16(tcp + 4, seq >> 16);
+		put16(tcp + 6, seq);
+		if (!last)
+			tcp[13] &= (uint8_t)~9u; /* FIN, PSH */
+		if (at != 0)
+			tcp[13] &= (uint8_t)~0x80u; /* CWR: RFC 3168 is for the first */
+		if (meta->ipv6)
+			put16(one + ip_at + 4, (uint32_t)tcp_len);
+		else
+			put16(one + ip_at + 2, (uint32_t)(20 + tcp_len));
+		uint32_t pseudo = ((uint32_t)tcp[16] << 8 | tcp[17]) + (uint32_t)tcp_len; /* the stack left the length out */
+		put16(tcp + 16, (pseudo & 0xffff) + (pseudo >> 16));
+		h->frame_out = true;
+		tx_send(h, one, head + n, &piece);
+	}
+	free(one);
+}
+
 static void tx_send(void *ctx, void *handle, size_t len, const struct tcps_tx_meta *meta)
 {
 	struct host *h = ctx;
 	uint8_t *frame = handle;
 	h->frame_out = false;
+	if (meta->tso_mss != 0) {
+		cut(h, frame, len, meta);
+		return;
+	}
 	if (meta->vlan_insert) { /* as hardware does, behind the addresses */
 		memmove(frame + 16, frame + 12, len - 12);
 		put16(frame + 12, 0x8100);

@@ -25,7 +25,7 @@ struct host {
 	bool frame_out; /* a frame was allocated and not sent yet */
 	uint64_t frames_refused;
 	void *app; /* the `ctx` of the application's callbacks */
-	uint8_t frame[NET_FRAME_MAX];
+	uint8_t frame[65536];
 };
 
 /* A configuration with every field set: 198.18.0.(side + 1)/24, pools small enough that tcps_check() is

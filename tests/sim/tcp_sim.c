@@ -120,6 +120,10 @@ static void vary_config(struct world *w, struct tcps_config *cfg, unsigned side)
 		cfg->half_open_max = 1;
 	cfg->tx_ip_cksum_offload = net_chance(n, 3000);
 	cfg->tx_tcp_cksum_offload = net_chance(n, 3000);
+	if (net_chance(n, 2000)) {
+		cfg->tx_ip_cksum_offload = cfg->tx_tcp_cksum_offload = true;
+		cfg->tso_max_bytes = (uint32_t)net_spread(n, 2000, 61440);
+	}
 	for (unsigned i = 0; i < 16; i++)
 		cfg->secret[i] = (uint8_t)net_random(n);
 }
