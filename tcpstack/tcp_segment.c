@@ -243,7 +243,8 @@ static bool ack_field(struct tcps_conn *c, const struct tcps_seg *s, bool had_fi
 		if (wnd != c->snd_wnd)
 			tcps_window_changed(c, wnd);
 	}
-	if (acked != 0 || duplicate || ((c->flags & CF_SACK) != 0 && s->opts_len > TCP_OPT_TS_LEN && c->snd_max != c->snd_una))
+	/* SACK blocks count with nothing outstanding, too: a duplicate that is told of so was a probe's, and that is all it was. */
+	if (acked != 0 || duplicate || ((c->flags & CF_SACK) != 0 && s->opts_len > TCP_OPT_TS_LEN))
 		tcps_acked_general(c, s, duplicate);
 	return (c->flags & CF_DEAD) == 0;
 }

@@ -315,6 +315,31 @@ static void a_loss_that_the_probe_repaired_reduces_the_window(void **state)
 	assert_true(after.cwnd_bytes < before.cwnd_bytes);
 }
 
+/* RFC 8985 7.4.2: what the probe sent again had arrived; its D-SACK comes when nothing is outstanding any more. */
+static void a_probe_that_was_not_needed_reduces_nothing(void **state)
+{
+	(void)state;
+	uint32_t una = warm_up(10, 20);
+	struct tcps_conn_info before, after;
+	tcps_info(rig.conn, &before);
+	assert_true(tcps_send(rig.conn, pattern, 3 * MSS));
+	rig_flush();
+	rig_clear();
+	rig_pass(50 * MS);
+	assert_int_equal(rig_count(TCPS_CNT_retransmits_tlp), 1);
+	rig_sack(una + 3 * MSS, 0, NULL);
+	rig_sack(una + 3 * MSS, 1, (uint32_t[][2]){{una + 2 * MSS, una + 3 * MSS}});
+	assert_int_equal(rig_count(TCPS_CNT_dsacks_in), 1);
+	assert_true(tcps_send(rig.conn, pattern, 100));
+	rig_flush();
+	rig_clear();
+	rig_sack(una + 3 * MSS + 100, 0, NULL);
+	tcps_info(rig.conn, &after);
+	assert_int_equal(rig_count(TCPS_CNT_tlp_repairs), 0);
+	assert_true(after.cwnd_bytes >= before.cwnd_bytes);
+	rig_check();
+}
+
 /* RFC 2018 8, RFC 6298 5.4: after a time-out what was SACKed stays where it is; from slow start only the rest goes. */
 static void a_time_out_sends_nothing_again_that_was_sacked(void **state)
 {
@@ -552,6 +577,7 @@ int main(void)
 		test(the_silent_tail_of_a_flight_is_probed),
 		test(a_probe_is_new_data_where_the_peer_has_room),
 		test(a_loss_that_the_probe_repaired_reduces_the_window),
+		test(a_probe_that_was_not_needed_reduces_nothing),
 		test(a_time_out_sends_nothing_again_that_was_sacked),
 		test(what_waited_for_a_hole_is_no_round_trip),
 		test(small_messages_that_are_lost_go_again_in_one_segment),
