@@ -10,6 +10,7 @@ import fcntl
 import os
 import pathlib
 import shutil
+import signal
 import struct
 import subprocess
 import tempfile
@@ -27,7 +28,7 @@ BOOT_SECONDS, ANSWER_SECONDS, END_SECONDS = 40, 20, 10
 CLONE_NEWNET = 0x40000000
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 
-# It obeys its standard input a line at a time. When that ends, whoever started the router is gone, and so is it.
+# It obeys its standard input a line at a time, and says how each command ended.
 INIT = """#!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 stty -echo -onlcr
@@ -41,7 +42,6 @@ while read -r line; do
 	eval "$line" </dev/null 2>&1
 	echo "=$?"
 done
-echo o > /proc/sysrq-trigger
 """
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -59,7 +59,7 @@ def missing():
         return f"no sch_netem.ko below {MODULES}"
     if not os.path.exists(TUN):
         return f"{TUN} is missing"
-    for program in ("insmod", "tc", "ip", "unshare"):
+    for program in ("insmod", "tc", "ip", "setpriv", "unshare"):
         if not shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin"):
             return f"the command {program} is missing"
     return None
@@ -149,8 +149,9 @@ class Router:
             far_tap = new_tap("um1", FAR)
             self.undo.callback(os.close, far_tap)
             ip("route", "add", "default", "via", FAR_ROUTER, "congctl", "cubic")
-        # A process namespace of its own: killing its first process ends all of the many that user-mode-linux has.
-        command = ["unshare", "--pid", "--fork", "--kill-child", UML, "mem=64M", "rootfstype=hostfs", "rootflags=/", "ro", f"init={init}",
+        # A process namespace of its own: killing its first process ends all of the many that user-mode-linux has. Should this suite be
+        # killed, they go with it.
+        command = ["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", UML, "mem=64M", "rootfstype=hostfs", "rootflags=/", "ro", f"init={init}",
                    "con=null", "ssl=null", "con0=fd:0,fd:1", "quiet", f"uml_dir={folder}/",
                    f"vec0:transport=fd,fd={near_tap},vec=0", f"vec1:transport=fd,fd={far_tap},vec=0"]
         self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/",
@@ -161,8 +162,17 @@ class Router:
         self.answer(BOOT_SECONDS)
 
     def end(self):
-        self.child.kill()
-        self.child.wait()
+        # Its first process goes first, so that its parent, unshare, sees it out; should there be none, unshare alone goes.
+        first = pathlib.Path(f"/proc/{self.child.pid}/task/{self.child.pid}/children").read_text().split()
+        for pid in first:
+            os.kill(int(pid), signal.SIGKILL)
+        if not first:
+            self.child.kill()
+        try:
+            self.child.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            self.child.wait()
         # The output ends when the last process that has it is gone.
         self.reader.join(END_SECONDS)
         self.child.stdin.close()
