@@ -68,7 +68,8 @@ def bulk():
         there_and_back(client, "bulk", [dice.randbytes(1 << 20) for _ in range(12)])
         seen = counters(lab)
         assert dropped(lab) > 100, "nothing was lost: the test shows nothing"
-        assert seen["tcp.sacks_in"] > 0 and seen["tcp.sacks_out"] > 0, seen
+        # What the egress hook drops the kernel may notice itself and send again in order: only the other way is sure to show holes.
+        assert seen["tcp.sacks_in"] > 0, seen
         assert seen["tcp.retransmits_rack"] > seen["tcp.retransmits_rto"], seen
         lose(lab, 0)
 
