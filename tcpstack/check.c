@@ -24,6 +24,8 @@ static const char *check_timers(const struct tcps_conn *c)
 		if (!tcps_timer_armed(&c->timer) || c->timer.at_tick > c->t->wheel.cur_tick + 1)
 			return "a deadline is set that no timer keeps";
 	}
+	if (c->state >= TCPS_ESTABLISHED && c->head_idx != TCPS_NIL && c->snd_buf_bytes == 0 && !tcps_timer_armed(&c->timer))
+		return "an empty queue keeps a block that no timer takes back";
 	if ((c->flags & CF_TOUCHED) != 0)
 		return NULL;
 	bool opening = c->state == TCPS_SYN_SENT || c->state == TCPS_SYN_RECEIVED;
@@ -161,6 +163,11 @@ static const char *check_sent(const struct tcps_conn *c, uint32_t *sents)
 	}
 	if (last != cold->sent_last_idx)
 		return "the last record of the scoreboard is not the last";
+	if (c->flags & CF_WHOLE) {
+		if (n != 0 || c->snd_nxt != c->snd_max || c->snd_nxt == c->snd_una || c->head_idx != c->tail_idx)
+			return "CF_WHOLE does not tell the truth of what is outstanding";
+		at = c->snd_nxt;
+	}
 	if (c->state >= TCPS_ESTABLISHED && at != c->snd_nxt)
 		return "the scoreboard does not end at snd_nxt";
 	if (sacked != cold->sacked_bytes || lost != cold->lost_bytes)
@@ -264,7 +271,7 @@ const char *tcps_check(const struct tcps *t)
 {
 	uint32_t conns = 0, blocks = 0, slices = 0, refs = 0, sents = 0;
 	for (uint32_t b = 0; b <= t->bucket_mask; b++) {
-		for (uint32_t i = t->buckets[b]; i != TCPS_NIL; i = t->conns[i].hash_next_idx) {
+		for (uint32_t i = t->buckets[b]; i != TCPS_NIL; i = t->colds[i].hash_next_idx) {
 			const char *why = check_conn(&t->conns[i], &blocks, &slices, &refs, &sents);
 			if (why != NULL)
 				return why;

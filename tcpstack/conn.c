@@ -35,6 +35,11 @@ void tcps_conn_set_state(struct tcps_conn *c, enum tcps_state state)
 {
 	assert(state == TCPS_CLOSED || (state_next[c->state] & 1u << state) != 0);
 	c->state = (uint8_t)state;
+	c->plain_raw = 0;
+	if (state == TCPS_ESTABLISHED) {
+		uint32_t header_len = TCP_HLEN + ((c->flags & CF_TS) != 0 ? TCP_OPT_TS_LEN : 0);
+		c->plain_raw = htobe16((uint16_t)(header_len << 10 | TCP_ACK));
+	}
 }
 
 const char *tcps_state_name(unsigned state)
@@ -82,7 +87,7 @@ struct tcps_conn *tcps_conn_new(struct tcps *t, const struct tcps_peer *peer)
 		return NULL;
 	struct tcps_conn *c = &t->conns[idx];
 	struct tcps_cold *cold = &t->colds[idx];
-	t->conn_free_idx = c->hash_next_idx;
+	t->conn_free_idx = cold->hash_next_idx;
 	t->conn_count++;
 	*c = (struct tcps_conn){.t = t, .cold = cold, .own_idx = idx, .peer_key = peer->key, .ports_raw = peer->ports_raw};
 	*cold = (struct tcps_cold){.rack.min_rtt_us = UINT32_MAX,
@@ -106,7 +111,7 @@ struct tcps_conn *tcps_conn_new(struct tcps *t, const struct tcps_peer *peer)
 	c->last_rx_ms = tcps_coarse_ms(t->now_ns);
 	cold->ssthresh_bytes = UINT32_MAX / 2;
 	uint32_t *bucket = bucket_of(t, c);
-	c->hash_next_idx = *bucket;
+	cold->hash_next_idx = *bucket;
 	*bucket = idx;
 	return c;
 }
@@ -133,7 +138,7 @@ void tcps_conn_slot_free(struct tcps_conn *c)
 {
 	struct tcps *t = c->t;
 	c->flags = 0;
-	c->hash_next_idx = t->conn_free_idx;
+	c->cold->hash_next_idx = t->conn_free_idx;
 	t->conn_free_idx = c->own_idx;
 	t->conn_count--;
 }
@@ -153,8 +158,8 @@ static void table_remove(struct tcps *t, struct tcps_conn *c)
 	uint32_t idx = c->own_idx;
 	uint32_t *link = bucket_of(t, c);
 	while (*link != idx)
-		link = &t->conns[*link].hash_next_idx;
-	*link = c->hash_next_idx;
+		link = &t->colds[*link].hash_next_idx;
+	*link = c->cold->hash_next_idx;
 	if (t->last_found == c)
 		t->last_found = NULL;
 	if (t->last_found6 == c)
@@ -237,6 +242,7 @@ void tcps_conn_pmtu(struct tcps_conn *c)
 	 * anew, with the congestion window as it is. Small segments among it may arrive twice, which D-SACK makes harmless.
 	 */
 	tcps_send_sync(c);
+	tcps_sent_settle(c);
 	tcps_sent_all_lost(c);
 	tcps_touch(c);
 }
@@ -244,8 +250,6 @@ void tcps_conn_pmtu(struct tcps_conn *c)
 void tcps_conn_established(struct tcps_conn *c)
 {
 	tcps_conn_set_state(c, TCPS_ESTABLISHED);
-	uint32_t header_len = TCP_HLEN + ((c->flags & CF_TS) != 0 ? TCP_OPT_TS_LEN : 0);
-	c->plain_raw = htobe16((uint16_t)(header_len << 10 | TCP_ACK));
 	c->cold->rexmt_count = 0;
 	c->rexmt_deadline_ns = TCPS_NEVER;
 	c->cold->ecn_seq = c->cold->iss;

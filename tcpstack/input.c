@@ -76,99 +76,97 @@ static __attribute__((noinline)) void stray(struct tcps *t, struct tcps_seg *s)
 static inline __attribute__((always_inline)) void lend_in_order(struct tcps_conn *c, const uint8_t *data, uint32_t len)
 {
 	struct tcps *t = c->t;
+	/* Before the reader, which may well have something to send. */
+	if ((c->flags & CF_TOUCHED) == 0)
+		tcps_touch(c);
 	c->flags |= CF_IN_DATA | CF_BUSY;
 	size_t n = t->ops.on_data(c->user, data, len);
-	uint32_t flags = c->flags &= ~CF_IN_DATA;
-	assert(n <= len);
-	if (__builtin_expect(n < len || (flags & CF_DEAD) != 0, 0)) {
+	if (__builtin_expect(n != len || (c->flags & CF_DEAD) != 0, 0)) {
+		assert(n <= len);
+		c->flags &= ~CF_IN_DATA;
 		tcps_recv_short(c, data, len, (uint32_t)n);
 		tcps_conn_leave(c, false);
 		return;
 	}
-	c->flags = flags & ~CF_BUSY;
+	c->flags &= ~(CF_IN_DATA | CF_BUSY);
 	uint32_t before = c->rcv_nxt;
-	c->rcv_nxt += len;
-	c->rx_head_seq = c->rcv_nxt;
+	c->rx_head_seq = c->rcv_nxt = before + len;
 	if (__builtin_expect(c->rcv_nxt < before, 0))
 		c->cold->rcv_wraps++;
 	TCPS_COUNT_ADD(t, bytes_in, len);
-	c->ack_segments = (uint8_t)(c->ack_segments + (c->ack_segments < UINT8_MAX));
-	if ((flags & CF_TOUCHED) == 0)
-		tcps_touch(c);
+	c->ack_segments = (uint8_t)(c->ack_segments << 1 | 1);
 }
 
 /* Nothing of a window that only moves is worth a call; one that shuts, or grows beyond all before, is. */
 static inline void take_window(struct tcps_conn *c, uint32_t wnd)
 {
-	if (__builtin_expect(wnd == 0 || wnd > c->cold->snd_wnd_max, 0))
+	if (__builtin_expect(wnd - 1 >= c->cold->snd_wnd_max, 0))
 		tcps_window_changed(c, wnd);
 	else
 		c->snd_wnd = wnd; /* what waits for it goes out with the ACK or the data that came along */
 }
 
 /*
- * One flush was outstanding, was sent once, lies in one block, and all of it is acknowledged: the life of most ticks. False:
- * it is otherwise, and nothing has changed.
+ * All of what output_whole() sent is acknowledged, and nothing was queued since: the life of most ticks. The block stays for
+ * the next; the connection's timer, which is armed for the time-out that is not needed now, gives it back.
  */
-static inline __attribute__((always_inline)) bool acked_whole(struct tcps_conn *c, uint32_t ack, uint32_t acked)
+static inline __attribute__((always_inline)) void acked_whole(struct tcps_conn *c, uint32_t ack, uint32_t acked)
 {
 	struct tcps *t = c->t;
-	struct tcps_cold *cold = c->cold;
-	const struct tcps_sent *own = &t->sents[c->own_idx];
-	uint32_t head = c->head_idx;
-	if (__builtin_expect((cold->sent_last_idx ^ c->own_idx) | (own->end_seq ^ ack) | own->flags | (acked ^ c->snd_buf_bytes) |
-				     (head ^ c->tail_idx) | (c->flags & CF_OVER_HIGH),
-			     0) ||
-	    head >= t->cfg.blocks_max)
-		return false;
-	tcps_rtt_sample(c, t->now_us - own->time_us);
-	cold->sent_first_idx = cold->sent_last_idx = TCPS_NIL;
-	cold->rack.valid = false; /* nothing is left to compare with */
-	cold->snd_blocks = 0;
-	cold->rexmt_count = 0;
-	c->snd_buf_bytes = 0;
-	tcps_send_emptied(c);
-	tcps_block_free(t, head);
+	tcps_rtt_sample(c, t->now_us - c->whole_us);
 	c->snd_una = ack;
-	tcps_disarm_rexmt(c);
+	c->snd_buf_bytes = 0;
+	t->slices[c->tail_idx].data = c->tail_ptr;
+	c->cur_off = 0;
+	c->flags &= ~CF_WHOLE;
+	c->rexmt_deadline_ns = TCPS_NEVER;
+	if (__builtin_expect(t->block_free_count < t->blocks_scarce, 0))
+		tcps_send_free(c);
 	if (__builtin_expect(acked + 2u * c->mss >= c->cwnd_bytes, 0))
 		tcps_cc_acked(c, acked, acked);
-	return true;
 }
 
 /*
  * RFC 7323 appendix D: what is next in order, with nothing special about it. False: the general path has to look, and
- * nothing has changed.
+ * nothing has changed. `left`: bytes from the TCP header on, which is whole but for its options.
  */
-static inline __attribute__((always_inline)) bool fast_path(struct tcps_conn *c, const uint8_t *tcp, uint32_t header_len,
-							    uint32_t len)
+static inline __attribute__((always_inline)) bool fast_path(struct tcps_conn *c, const uint8_t *tcp, uint32_t left)
 {
 	struct tcps *t = c->t;
 	const uint16_t looked_at = htobe16(0xf000 | (FLAGS_KNOWN & ~TCP_PSH));
-	uint32_t seq = get_be32(tcp + 4), ack = get_be32(tcp + 8);
+	uint32_t seq = get_be32(tcp + 4), ack = get_be32(tcp + 8), flags = c->flags;
 	uint32_t acked = ack - c->snd_una;
-	if (__builtin_expect((((get_raw16(tcp + 12) & looked_at) ^ c->plain_raw) | (c->state ^ TCPS_ESTABLISHED) |
-			      (seq ^ c->rcv_nxt) | (c->flags & CF_SLOW_INPUT)) != 0 ||
-				     acked > c->snd_max - c->snd_una || (acked | len) == 0 || len > c->rcv_adv - c->rcv_nxt,
+	/* The state is in plain_raw, too. */
+	if (__builtin_expect((((get_raw16(tcp + 12) & looked_at) ^ c->plain_raw) | (seq ^ c->rcv_nxt) | (flags & CF_SLOW_INPUT)) !=
+				     0,
 			     0))
 		return false;
-	if (c->flags & CF_TS) {
+	uint32_t len = left - TCP_HLEN, ts_val = 0;
+	const uint8_t *data = tcp + TCP_HLEN;
+	if (__builtin_expect((flags & CF_TS) != 0, 1)) {
 		/* NOP NOP TS, as every stack sends it. */
-		if (get_raw32(tcp + 20) != htobe32(TCP_OPT_TS_WORD))
+		if (__builtin_expect(left < TCP_HLEN + TCP_OPT_TS_LEN || get_raw32(data) != htobe32(TCP_OPT_TS_WORD), 0))
 			return false;
-		uint32_t ts_val = get_be32(tcp + 24);
-		if (seq_lt(ts_val, c->ts_recent))
+		ts_val = get_be32(data + 4);
+		if (__builtin_expect(seq_lt(ts_val, c->ts_recent), 0))
 			return false;
-		if (seq == c->last_ack_sent) /* RFC 7323 4.3: the echo is of the first segment not acknowledged yet */
-			c->ts_recent = ts_val;
+		len -= TCP_OPT_TS_LEN;
+		data += TCP_OPT_TS_LEN;
 	}
+	bool whole = acked == c->snd_buf_bytes && (flags & (CF_WHOLE | CF_OVER_HIGH)) == CF_WHOLE;
+	if (__builtin_expect(len > c->rcv_adv - c->rcv_nxt, 0) || (!whole && (acked > c->snd_max - c->snd_una || (acked | len) == 0)))
+		return false;
+	if (seq == c->last_ack_sent && (flags & CF_TS) != 0) /* RFC 7323 4.3: the echo is of the first segment not acknowledged yet */
+		c->ts_recent = ts_val;
 	uint32_t wnd = (uint32_t)get_be16(tcp + 14) << c->snd_wscale;
 	c->snd_wl1 = seq;
 	c->last_rx_ms = tcps_coarse_ms(t->now_ns);
+	TCPS_COUNT(t, segments_in);
 	TCPS_COUNT(t, fast_path_in);
-	if (wnd != c->snd_wnd)
-		take_window(c, wnd);
-	if (acked != 0 && !acked_whole(c, ack, acked)) {
+	take_window(c, wnd);
+	if (__builtin_expect(whole, 1)) {
+		acked_whole(c, ack, acked);
+	} else if (acked != 0) {
 		c->flags |= CF_BUSY;
 		tcps_acked(c, ack);
 		if (len == 0 || (c->flags & CF_DEAD) != 0) {
@@ -177,17 +175,31 @@ static inline __attribute__((always_inline)) bool fast_path(struct tcps_conn *c,
 		}
 	}
 	if (len != 0)
-		lend_in_order(c, tcp + header_len, len);
+		lend_in_order(c, data, len);
 	return true;
 }
 
+/* The length of the TCP header, or 0: dropped and counted. */
+static uint32_t tcp_header_len(struct tcps *t, const uint8_t *tcp, uint32_t left)
+{
+	uint32_t header_len = (tcp[12] >> 4) * 4u;
+	if (header_len >= TCP_HLEN && header_len <= left)
+		return header_len;
+	TCPS_COUNT(t, drop_bad_tcp_offset);
+	return 0;
+}
+
+/* `left`: bytes from the TCP header on, whose checksum is right. */
 static __attribute__((noinline)) void slow_path(struct tcps *t, struct tcps_conn *c, const uint8_t *frame,
 						const struct tcps_peer *peer, const uint8_t *ip, const uint8_t *tcp,
-						uint32_t header_len, uint32_t len)
+						uint32_t left)
 {
-	uint32_t ecn = peer->v6 ? ip[1] >> 4 : ip[1];
+	uint32_t ecn = peer->v6 ? ip[1] >> 4 : ip[1], header_len = tcp_header_len(t, tcp, left);
+	if (header_len == 0)
+		return;
+	TCPS_COUNT(t, segments_in);
 	struct tcps_seg s = {.data = tcp + header_len,
-			     .len = len,
+			     .len = left - header_len,
 			     .seq = get_be32(tcp + 4),
 			     .ack = get_be32(tcp + 8),
 			     .peer = *peer,
@@ -209,11 +221,11 @@ static __attribute__((noinline)) void slow_path(struct tcps *t, struct tcps_conn
 }
 
 static __attribute__((noinline)) void slow_path4(struct tcps *t, struct tcps_conn *c, const uint8_t *frame, const uint8_t *ip,
-						 const uint8_t *tcp, uint32_t header_len, uint32_t len)
+						 const uint8_t *tcp, uint32_t left)
 {
 	struct tcps_peer peer;
 	tcps_peer4(&peer, get_raw32(ip + 12), get_raw32(tcp));
-	slow_path(t, c, frame, &peer, ip, tcp, header_len, len);
+	slow_path(t, c, frame, &peer, ip, tcp, left);
 }
 
 static inline uint64_t addr_sum4(const struct tcps *t, const uint8_t *ip)
@@ -221,62 +233,56 @@ static inline uint64_t addr_sum4(const struct tcps *t, const uint8_t *ip)
 	return (uint64_t)get_raw32(ip + 12) + t->addr_raw;
 }
 
-static inline bool cksum_good(uint64_t addr_sum, const uint8_t *tcp, uint32_t len)
+static __attribute__((noinline)) void bad_cksum(struct tcps *t, const uint8_t *tcp, uint32_t left)
 {
-	uint64_t pseudo = addr_sum + htobe16(IPPROTO_TCP_NUM) + htobe16((uint16_t)len);
-	return tcps_sum_fold64(tcps_sum_words(pseudo, tcp, len)) == 0xffff;
+	if (tcp_header_len(t, tcp, left) != 0)
+		TCPS_COUNT(t, drop_bad_tcp_cksum);
 }
 
-/* The length of the TCP header, or 0: dropped and counted. */
-static inline uint32_t tcp_header_len(struct tcps *t, uint64_t addr_sum, const uint8_t *tcp, uint32_t len, uint32_t rx_flags)
+/* There are 20 bytes at least. False: dropped and counted. */
+static inline bool cksum_good(struct tcps *t, uint64_t addr_sum, const uint8_t *tcp, uint32_t left, uint32_t rx_flags)
 {
-	if (len < TCP_HLEN) {
-		TCPS_COUNT(t, drop_short_tcp);
-		return 0;
-	}
-	uint32_t header_len = (tcp[12] >> 4) * 4u;
-	if (header_len < TCP_HLEN || header_len > len) {
-		TCPS_COUNT(t, drop_bad_tcp_offset);
-		return 0;
-	}
-	if ((rx_flags & TCPS_RX_L4_CKSUM_GOOD) == 0 && !cksum_good(addr_sum, tcp, len)) {
-		TCPS_COUNT(t, drop_bad_tcp_cksum);
-		return 0;
-	}
-	TCPS_COUNT(t, segments_in);
-	return header_len;
+	if (rx_flags & TCPS_RX_L4_CKSUM_GOOD)
+		return true;
+	uint64_t pseudo = addr_sum + htobe16(IPPROTO_TCP_NUM) + htobe16((uint16_t)left);
+	if (__builtin_expect(tcps_sum_fold64(tcps_sum_words(pseudo, tcp, left)) == 0xffff, 1))
+		return true;
+	bad_cksum(t, tcp, left);
+	return false;
 }
 
 static inline __attribute__((always_inline)) void tcp_input(struct tcps *t, const uint8_t *frame, const uint8_t *ip,
-							    const uint8_t *tcp, uint32_t len, uint32_t rx_flags)
+							    const uint8_t *tcp, uint32_t left, uint32_t rx_flags)
 {
-	uint32_t header_len = tcp_header_len(t, addr_sum4(t, ip), tcp, len, rx_flags);
-	if (__builtin_expect(header_len == 0, 0))
+	if (__builtin_expect(!cksum_good(t, addr_sum4(t, ip), tcp, left, rx_flags), 0))
 		return;
 	struct tcps_conn *c = tcps_conn_find(t, get_raw32(ip + 12), get_raw32(tcp));
-	if (__builtin_expect(c == NULL, 0) || !fast_path(c, tcp, header_len, len - header_len))
-		slow_path4(t, c, frame, ip, tcp, header_len, len - header_len);
+	if (__builtin_expect(c == NULL, 0) || !fast_path(c, tcp, left))
+		slow_path4(t, c, frame, ip, tcp, left);
 }
 
 /* For all but untagged IPv4 without options: a second copy of the code for it would cost that one its place. */
-static __attribute__((noinline)) bool fast_path_call(struct tcps_conn *c, const uint8_t *tcp, uint32_t header_len, uint32_t len)
+static __attribute__((noinline)) bool fast_path_call(struct tcps_conn *c, const uint8_t *tcp, uint32_t left)
 {
-	return fast_path(c, tcp, header_len, len);
+	return fast_path(c, tcp, left);
 }
 
 /* Behind IP options, or behind a tag. */
 static __attribute__((noinline)) void tcp_unusual(struct tcps *t, const uint8_t *frame, const uint8_t *ip, uint32_t ip_header_len,
-						  uint32_t len, uint32_t rx_flags)
+						  uint32_t left, uint32_t rx_flags)
 {
 	const uint8_t *tcp = ip + ip_header_len;
-	uint32_t header_len = tcp_header_len(t, addr_sum4(t, ip), tcp, len, rx_flags);
-	if (header_len == 0)
+	if (left < TCP_HLEN) {
+		TCPS_COUNT(t, drop_short_tcp);
+		return;
+	}
+	if (!cksum_good(t, addr_sum4(t, ip), tcp, left, rx_flags))
 		return;
 	struct tcps_peer peer;
 	tcps_peer4(&peer, get_raw32(ip + 12), get_raw32(tcp));
 	struct tcps_conn *c = tcps_conn_find_peer(t, &peer);
-	if (c == NULL || !fast_path_call(c, tcp, header_len, len - header_len))
-		slow_path(t, c, frame, &peer, ip, tcp, header_len, len - header_len);
+	if (c == NULL || !fast_path_call(c, tcp, left))
+		slow_path(t, c, frame, &peer, ip, tcp, left);
 }
 
 /* Whatever is not the ordinary case below: options, fragments, other protocols, malformed headers. `len`: from `ip` on. */
@@ -315,27 +321,30 @@ static inline void ipv4_input(struct tcps *t, const uint8_t *frame, size_t len, 
 		ipv4_unusual(t, frame, ip, len - ETH_HLEN, rx_flags);
 		return;
 	}
-	uint32_t total = get_be16(ip + 2);
+	uint32_t left = get_be16(ip + 2) - IPV4_HLEN;
 	bool sum_good = (rx_flags & TCPS_RX_IP_CKSUM_GOOD) != 0 || tcps_sum_fold64(tcps_sum20(0, ip)) == 0xffff;
-	if (__builtin_expect(total < IPV4_HLEN || total > len - ETH_HLEN || !sum_good, 0))
+	if (__builtin_expect(left - TCP_HLEN > len - (TCP_OFFSET + TCP_HLEN) || !sum_good, 0))
 		ipv4_unusual(t, frame, ip, len - ETH_HLEN, rx_flags);
 	else
-		tcp_input(t, frame, ip, ip + IPV4_HLEN, total - IPV4_HLEN, rx_flags);
+		tcp_input(t, frame, ip, ip + IPV4_HLEN, left, rx_flags);
 }
 
 /* A TCP segment over IPv6, for one of our addresses. */
-static inline void tcp_input6(struct tcps *t, const uint8_t *frame, const uint8_t *ip, const uint8_t *tcp, uint32_t len,
+static inline void tcp_input6(struct tcps *t, const uint8_t *frame, const uint8_t *ip, const uint8_t *tcp, uint32_t left,
 			      unsigned own, uint32_t rx_flags)
 {
-	uint32_t header_len = tcp_header_len(t, tcps_addr_sum6(ip + 8, ip + 24), tcp, len, rx_flags);
-	if (__builtin_expect(header_len == 0, 0))
+	if (left < TCP_HLEN) {
+		TCPS_COUNT(t, drop_short_tcp);
+		return;
+	}
+	if (!cksum_good(t, tcps_addr_sum6(ip + 8, ip + 24), tcp, left, rx_flags))
 		return;
 	struct tcps_conn *c = tcps_conn_find6(t, ip + 8, get_raw32(tcp), own);
-	if (__builtin_expect(c != NULL, 1) && fast_path_call(c, tcp, header_len, len - header_len))
+	if (__builtin_expect(c != NULL, 1) && fast_path_call(c, tcp, left))
 		return;
 	struct tcps_peer peer;
 	tcps_peer6(t, &peer, ip + 8, get_raw32(tcp), own);
-	slow_path(t, c, frame, &peer, ip, tcp, header_len, len - header_len);
+	slow_path(t, c, frame, &peer, ip, tcp, left);
 }
 
 /* Which of our addresses that are in use it is; OWN_V4: none. */

@@ -76,7 +76,7 @@ enum tcps_timer_kind {
 #define CF_OWNED      0x00400000u /* `user` is set: on_closed() is owed */
 #define CF_SHUT       0x00800000u /* for lack of blocks the peer was told a window of 0 while the reader is stopped */
 #define CF_ECN        0x01000000u /* agreed on: RFC 3168 */
-#define CF_ECE        0x02000000u /* a congestion mark arrived: told until the peer says CWR */
+#define CF_WHOLE      0x02000000u /* one flush is outstanding, sent once and from one block: whole_us is its record, see tcps_sent_settle() */
 #define CF_SCORE      0x80000000u /* sacked_bytes, lost_bytes or dup_acks is not 0: the pipe is less than what is outstanding */
 #define CF_RTO        0x40000000u /* slow start after a time-out, until recover_seq is acknowledged */
 #define CF_T_TLP      0x20000000u /* rexmt_deadline is the tail loss probe's */
@@ -95,14 +95,14 @@ enum tcps_timer_kind {
  */
 struct tcps_conn {
 	/* line 0: look-up, reception */
-	uint32_t hash_next_idx;
+	uint32_t whole_us;  /* with CF_WHOLE: when it went out */
 	uint32_t peer_key;  /* IPv4: the address; IPv6: a keyed fold of cold->peer_addr */
 	uint32_t ports_raw; /* peer port, own port: the first four bytes of an arriving TCP header */
 	uint8_t state;
 	uint8_t snd_wscale : 4;
 	uint8_t rcv_wscale : 4;
 	uint8_t dup_acks;
-	uint8_t ack_segments; /* data segments taken since the last ACK went out */
+	uint8_t ack_segments; /* a bit for each data segment taken since the last ACK went out; more than eight are eight */
 	uint32_t rcv_nxt;
 	uint32_t rcv_adv;     /* right edge promised to the peer; never moves left, even while CF_SHUT hides it */
 	uint32_t rx_head_seq; /* first byte that on_data() has not consumed */
@@ -138,7 +138,7 @@ struct tcps_conn {
 	uint32_t rto_us;
 	uint32_t touched_at; /* where on the touched list */
 	uint32_t own_idx;
-	uint16_t plain_raw; /* data offset and flags of an ordinary segment, as they lie in its header */
+	uint16_t plain_raw; /* data offset and flags of an ordinary segment, as they lie in its header; 0 unless ESTABLISHED */
 	uint16_t unused;
 	uint32_t ts_offset;
 };
@@ -184,6 +184,7 @@ struct tcps_cubic {
 
 /* The cold block. Its first line is touched once a round trip, the rest by what is not ordinary. */
 struct tcps_cold {
+	uint32_t hash_next_idx;
 	uint32_t sent_first_idx, sent_last_idx;
 	uint32_t srtt_us_x8, rttvar_us_x4; /* in eighths and quarters; srtt 0: no sample yet */
 	uint32_t ssthresh_bytes;
@@ -199,6 +200,7 @@ struct tcps_cold {
 	uint8_t cc;       /* enum tcps_cc */
 	bool tlp_again;   /* the probe was a retransmission */
 	bool cwr_due;     /* the window was reduced for a mark: the next new data tells */
+	bool ece;         /* a mark arrived: told until the peer says CWR */
 	uint32_t ecn_seq; /* marks of what was sent before this belong to one reduction */
 	uint32_t sacked_bytes, lost_bytes;
 	uint32_t tlp_end_seq;
@@ -308,6 +310,7 @@ struct tcps {
 	uint32_t addr_raw, mask_raw;
 	uint32_t mss_local;   /* payload of an IPv4 segment without options */
 	uint32_t mss_local6;  /* ... of an IPv6 segment */
+	uint32_t window_plain; /* of a peer that does not scale windows: at most 65,535 */
 	uint32_t window_step; /* the right edge moves by at least this much: RFC 9293 3.8.6.2.2 */
 	uint32_t rto_min_us, rto_max_us;
 	uint8_t rcv_wscale;
@@ -324,6 +327,7 @@ struct tcps {
 	uint32_t slices_max; /* all of them */
 	uint32_t sents_max;
 	uint32_t blocks_reserved; /* left for connections that hold few, and for answers */
+	uint32_t blocks_scarce;   /* fewer are free: no empty queue keeps its block */
 	/* the network layer's */
 	uint32_t tx_l2_len;                     /* Ethernet header, and the tag where it is ours to write */
 	struct tcps_form form[OWN_COUNT];       /* of segments from each own address */
@@ -332,7 +336,7 @@ struct tcps {
 
 	/* written by the worker */
 	uint64_t now_ns;
-	uint32_t now_us, now_ms; /* the same, modulo 2^32 */
+	uint32_t now_us;         /* the same, modulo 2^32 */
 	uint32_t *touched;       /* connections to flush, in order; TCPS_NIL where one died */
 	uint32_t touched_count, touched_max;
 	uint32_t flush_at, flush_end; /* how far a running flush is */
@@ -599,7 +603,7 @@ static inline __attribute__((always_inline)) struct tcps_conn *tcps_conn_find(st
 			t->last_found = c;
 			return c;
 		}
-		idx = c->hash_next_idx;
+		idx = c->cold->hash_next_idx;
 	}
 	return NULL;
 }
@@ -622,7 +626,7 @@ static inline struct tcps_conn *tcps_conn_find6(struct tcps *t, const uint8_t ad
 			t->last_found6 = c;
 			return c;
 		}
-		idx = c->hash_next_idx;
+		idx = c->cold->hash_next_idx;
 	}
 	return NULL;
 }
@@ -674,17 +678,17 @@ static inline void tcps_clock(struct tcps *t, uint64_t now_ns)
 		return;
 	t->now_ns = now_ns;
 	t->now_us = (uint32_t)(now_ns / 1000);
-	t->now_ms = (uint32_t)(now_ns / TCPS_NS_PER_MS);
-}
-
-static inline uint32_t tcps_ts_now(const struct tcps *t, uint32_t offset)
-{
-	return t->now_ms + offset;
 }
 
 static inline uint32_t tcps_coarse_ms(uint64_t now_ns)
 {
 	return (uint32_t)(now_ns >> 20);
+}
+
+/* The timestamp clock of RFC 7323 5.4 ticks every 2^20 ns. */
+static inline uint32_t tcps_ts_now(const struct tcps *t, uint32_t offset)
+{
+	return tcps_coarse_ms(t->now_ns) + offset;
 }
 
 /* Bytes queued and never sent, counted from snd_nxt; -1: FIN went out behind them. */
@@ -773,8 +777,9 @@ static inline void tcps_rtt_sample(struct tcps_conn *c, uint32_t rtt_us)
 {
 	const struct tcps *t = c->t;
 	struct tcps_cold *cold = c->cold;
-	uint32_t r = rtt_us > TCPS_RTT_MAX_US ? TCPS_RTT_MAX_US : rtt_us, srtt = cold->srtt_us_x8, var = cold->rttvar_us_x4;
-	r += r == 0;
+	uint32_t r = rtt_us, srtt = cold->srtt_us_x8, var = cold->rttvar_us_x4;
+	if (__builtin_expect(r - 1 >= TCPS_RTT_MAX_US, 0))
+		r = r == 0 ? 1 : TCPS_RTT_MAX_US;
 	if (__builtin_expect(srtt == 0, 0)) {
 		srtt = r * 8;
 		var = r * 2;
@@ -806,6 +811,20 @@ static inline uint32_t tcps_pipe(const struct tcps_conn *c)
 	if ((c->flags & CF_SACK) == 0)
 		gone += (uint32_t)c->dup_acks * c->mss;
 	return out > gone ? out - gone : 0;
+}
+
+/*
+ * What went out whole becomes a record of the scoreboard like any other. Called before anything looks at the scoreboard; the
+ * short paths in and out, which neither need nor know it, leave CF_WHOLE standing.
+ */
+static inline void tcps_sent_settle(struct tcps_conn *c)
+{
+	if ((c->flags & CF_WHOLE) == 0)
+		return;
+	c->flags &= ~CF_WHOLE;
+	c->t->sents[c->own_idx] =
+		(struct tcps_sent){.next_idx = TCPS_NIL, .seq = c->snd_una, .end_seq = c->snd_nxt, .time_us = c->whole_us};
+	c->cold->sent_first_idx = c->cold->sent_last_idx = c->own_idx;
 }
 
 /* [seq, end_seq) went out behind all else. Segments of one flush share a record. */
@@ -843,8 +862,8 @@ static inline bool tcps_fin_owed(const struct tcps_conn *c)
 /* Bytes that the window may span: without the option of RFC 7323 2.2 it can say no more than 65,535. */
 static inline uint32_t tcps_window_budget(const struct tcps_conn *c)
 {
-	uint32_t sayable = 0xffffu << c->rcv_wscale, budget = c->t->cfg.recv_window_bytes;
-	return budget < sayable ? budget : sayable;
+	const struct tcps *t = c->t;
+	return c->rcv_wscale != 0 ? t->cfg.recv_window_bytes : t->window_plain;
 }
 
 /*

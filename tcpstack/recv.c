@@ -297,8 +297,7 @@ void tcps_recv_short(struct tcps_conn *c, const uint8_t *data, uint32_t len, uin
 		c->flags |= CF_PAUSED;
 		hold(c, data + n, len - n);
 	}
-	if (c->ack_segments < UINT8_MAX)
-		c->ack_segments++;
+	c->ack_segments = (uint8_t)(c->ack_segments << 1 | 1);
 	tcps_touch(c);
 }
 

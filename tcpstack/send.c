@@ -93,10 +93,25 @@ static inline __attribute__((always_inline)) bool extend_tail(struct tcps_conn *
 	return true;
 }
 
+/* The block that an empty queue has kept (acked_whole() in input.c), full to its end by now: from its beginning again. */
+static bool rewind_kept(struct tcps_conn *c)
+{
+	struct tcps *t = c->t;
+	uint32_t idx = c->tail_idx;
+	if (c->snd_buf_bytes != 0 || c->head_idx != idx || idx >= t->cfg.blocks_max || c->tail_ptr == NULL)
+		return false;
+	c->tail_ptr = t->blocks[idx].data;
+	c->tail_room = TCPS_BLOCK_ROOM;
+	t->slices[idx].data = c->tail_ptr;
+	return true;
+}
+
 static __attribute__((noinline)) uint8_t *reserve_slow(struct tcps_conn *c, size_t len)
 {
 	if (sending_closed(c) || len > TCPS_RESERVE_MAX || c->snd_buf_bytes > TCPS_QUEUED_MAX)
 		return NULL;
+	if (rewind_kept(c))
+		return c->tail_ptr;
 	if (share_is_used(c)) {
 		mark_if_over(c); /* an ACK of what it holds takes that back */
 		TCPS_COUNT(c->t, shares_reached);

@@ -169,7 +169,7 @@ void tcps_sent_drop(struct tcps_conn *c)
 	while (c->cold->sent_first_idx != TCPS_NIL)
 		pop(c);
 	c->cold->sacked_bytes = c->cold->lost_bytes = 0;
-	c->flags &= ~(CF_SCORE | CF_LOST);
+	c->flags &= ~(CF_SCORE | CF_LOST | CF_WHOLE);
 	c->dup_acks = 0;
 }
 

@@ -110,7 +110,7 @@ static void pools_init(struct tcps *t)
 	const struct tcps_config *cfg = &t->cfg;
 	t->conn_free_idx = TCPS_NIL;
 	for (uint32_t i = cfg->conns_max; i-- > 0;) {
-		t->conns[i].hash_next_idx = t->conn_free_idx;
+		t->colds[i].hash_next_idx = t->conn_free_idx;
 		t->conn_free_idx = i;
 	}
 	t->block_free_idx = TCPS_NIL;
@@ -201,11 +201,13 @@ struct tcps *tcps_init(void *mem, size_t mem_bytes, const struct tcps_config *cf
 		t->rto_max_us = t->rto_min_us;
 	uint32_t half = cfg->recv_window_bytes / 2;
 	t->window_step = half < t->mss_local ? half : t->mss_local;
+	t->window_plain = cfg->recv_window_bytes < 0xffff ? cfg->recv_window_bytes : 0xffff;
 	while (t->rcv_wscale < TCP_WSCALE_MAX && cfg->recv_window_bytes >> t->rcv_wscale > 0xffff)
 		t->rcv_wscale++;
 	t->touched_max = touched_places(cfg);
 	uint32_t assured = cfg->conns_max * TCPS_BLOCKS_ASSURED;
 	t->blocks_reserved = assured < cfg->blocks_max / 4 ? assured : cfg->blocks_max / 4;
+	t->blocks_scarce = cfg->blocks_max / 2;
 	pools_init(t);
 	tcps_wheel_init(&t->wheel, now_ns);
 	return t;
@@ -238,13 +240,18 @@ static void run_timers(struct tcps *t)
 	}
 }
 
-void tcps_tick(struct tcps *t, uint64_t now_ns)
+static __attribute__((noinline)) void tick_with_work(struct tcps *t, uint64_t now_ns)
 {
 	tcps_clock(t, now_ns);
-	if (__builtin_expect(now_ns >> TCPS_WHEEL_TICK_SHIFT >= t->wheel.next_tick, 0))
-		run_timers(t);
-	if (__builtin_expect(t->tx_starved, 0))
+	run_timers(t);
+	if (t->tx_starved)
 		tcps_flush(t, now_ns);
+}
+
+void tcps_tick(struct tcps *t, uint64_t now_ns)
+{
+	if (__builtin_expect(now_ns >> TCPS_WHEEL_TICK_SHIFT >= t->wheel.next_tick || t->tx_starved, 0))
+		tick_with_work(t, now_ns);
 }
 
 uint64_t tcps_next_deadline(const struct tcps *t)

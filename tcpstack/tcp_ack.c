@@ -13,9 +13,9 @@
 /* Karn: a segment that was sent again is not timed, but the echoed timestamp tells which copy arrived (RFC 7323 4). */
 static void measure_echo(struct tcps_conn *c, uint32_t ts_ecr)
 {
-	uint32_t age_ms = tcps_ts_now(c->t, c->ts_offset) - ts_ecr;
-	if ((c->flags & CF_TS) != 0 && ts_ecr != 0 && age_ms < TCPS_RTT_MAX_US / 1000)
-		tcps_rtt_sample(c, age_ms * 1000);
+	uint32_t age = tcps_ts_now(c->t, c->ts_offset) - ts_ecr;
+	if ((c->flags & CF_TS) != 0 && ts_ecr != 0 && age < TCPS_RTT_MAX_US / 1049)
+		tcps_rtt_sample(c, (uint32_t)(((uint64_t)age << 20) / 1000));
 }
 
 void tcps_measure_syn(struct tcps_conn *c, uint32_t ts_ecr)
@@ -105,6 +105,7 @@ void tcps_acked(struct tcps_conn *c, uint32_t ack)
 	uint32_t acked = ack - c->snd_una, pipe = c->snd_nxt - c->snd_una;
 	uint32_t bytes = acked < c->snd_buf_bytes ? acked : c->snd_buf_bytes;
 	struct tcps_delivered d = {0};
+	tcps_sent_settle(c);
 	cold->rack.fack_seq = c->snd_una;
 	tcps_sent_acked(c, ack, &d);
 	if (d.has_rtt)
@@ -209,6 +210,7 @@ void tcps_acked_general(struct tcps_conn *c, const struct tcps_seg *s, bool plai
 	uint32_t acked = s->ack - c->snd_una, pipe = tcps_pipe(c);
 	uint32_t bytes = acked < c->snd_buf_bytes ? acked : c->snd_buf_bytes;
 	struct tcps_delivered d = {0};
+	tcps_sent_settle(c);
 	TCPS_COUNT_ADD(t, dup_acks_in, plain_duplicate);
 	if (cold->sacked_bytes == 0)
 		cold->rack.fack_seq = c->snd_una;

@@ -92,7 +92,7 @@ static __attribute__((noinline)) uint8_t ecn_flags(struct tcps_conn *c, uint32_t
 	uint8_t more = 0;
 	if (flags & (TCP_SYN | TCP_RST))
 		return 0;
-	if (c->flags & CF_ECE)
+	if (c->cold->ece)
 		more |= TCP_ECE;
 	if (c->cold->cwr_due && len != 0 && seq == c->snd_max) {
 		c->cold->cwr_due = false;
@@ -456,6 +456,7 @@ void tcps_output(struct tcps_conn *c)
 		return;
 	}
 	tcps_send_sync(c);
+	tcps_sent_settle(c);
 	bool sent_any = false;
 	enum tcps_emit sent = EMIT_SENT;
 	if (c->flags & CF_LOST)
@@ -501,21 +502,22 @@ void tcps_window_open(struct tcps_conn *c)
 
 /*
  * What nearly every flush finds: nothing in flight, some bytes at the end of one block, no more than a segment, and room for
- * them; IPv4 with timestamps. It is the general path with all that cannot be the case left out. False: it is otherwise, or no
- * frame is free; nothing has changed.
+ * them; with timestamps. It is the general path with all that cannot be the case left out. False: it is otherwise, or no frame is
+ * free; nothing has changed. `v6` is known where this is inlined.
  */
-static inline __attribute__((always_inline)) bool output_whole(struct tcps *t, struct tcps_conn *c)
+static inline __attribute__((always_inline)) bool output_whole(struct tcps *t, struct tcps_conn *c, bool v6)
 {
+	const uint32_t header_len = TCP_HLEN + TCP_OPT_TS_LEN;
 	uint32_t len = c->snd_buf_bytes, mss = c->mss;
 	uint32_t odd = ((c->flags & (CF_SLOW_OUTPUT | CF_TS)) ^ CF_TS) | (uint32_t)(c->state ^ TCPS_ESTABLISHED) |
-		       (c->own ^ OWN_V4) | (c->snd_una ^ c->snd_max) | (c->cur_idx ^ c->tail_idx);
+		       (c->snd_una ^ c->snd_max) | (c->cur_idx ^ c->tail_idx);
 	if (__builtin_expect(odd != 0 || len - 1 >= mss || len > c->snd_wnd || c->tail_ptr == NULL ||
 				     (c->cwnd_bytes > 10u * mss && was_idle(c)),
 			     0))
 		return false;
 	struct tcps_neigh *n = &t->neighs[c->neigh_idx];
-	const struct tcps_form *form = &t->form[OWN_V4];
-	size_t frame_len = form->tcp_at + TCP_HLEN + TCP_OPT_TS_LEN + len;
+	const struct tcps_form *form = &t->form[v6 ? c->own : OWN_V4];
+	size_t frame_len = form->tcp_at + header_len + len;
 	void *handle;
 	uint8_t *f;
 	if (__builtin_expect(n->state <= NEIGH_STALE, 0) || (f = t->ops.tx_alloc(t->ctx, frame_len, &handle)) == NULL)
@@ -523,12 +525,15 @@ static inline __attribute__((always_inline)) bool output_whole(struct tcps *t, s
 	uint8_t *tcp = f + form->tcp_at;
 	uint32_t seq = c->snd_nxt, end = seq + len;
 	memcpy(f, n->eth, TCPS_ETH_ROOM); /* what is too much is overwritten */
-	tcps_ipv4_end(t, tcp - IPV4_HLEN, c->peer_key, IPPROTO_TCP_NUM, IPV4_HLEN + TCP_HLEN + TCP_OPT_TS_LEN + len, c->addr_sum);
+	if (v6)
+		tcps_ipv6_conn_header(c, tcp - IPV6_HLEN, header_len + len);
+	else
+		tcps_ipv4_end(t, tcp - IPV4_HLEN, c->peer_key, IPPROTO_TCP_NUM, IPV4_HLEN + header_len + len, c->addr_sum);
 	put_raw32(tcp, c->ports_raw << 16 | c->ports_raw >> 16);
 	put_be32(tcp + 4, seq);
 	put_be32(tcp + 8, c->rcv_nxt);
-	put_be16(tcp + 12, (uint16_t)((TCP_HLEN + TCP_OPT_TS_LEN) << 10 | TCP_ACK | TCP_PSH));
-	put_be16(tcp + 14, window_field(c, TCP_ACK));
+	put_be16(tcp + 12, (uint16_t)(header_len << 10 | TCP_ACK | TCP_PSH));
+	put_be16(tcp + 14, (uint16_t)(tcps_recv_window(c) >> c->rcv_wscale)); /* the budget fits: tcps_window_budget() */
 	put_raw32(tcp + 16, 0);
 	put_be32(tcp + 20, TCP_OPT_TS_WORD);
 	put_be32(tcp + 24, tcps_ts_now(t, c->ts_offset));
@@ -536,16 +541,16 @@ static inline __attribute__((always_inline)) bool output_whole(struct tcps *t, s
 	const uint8_t *from = c->tail_ptr - len;
 	uint64_t payload_sum = 0;
 	if (t->cfg.tx_tcp_cksum_offload)
-		memcpy(tcp + TCP_HLEN + TCP_OPT_TS_LEN, from, len);
+		memcpy(tcp + header_len, from, len);
 	else
-		payload_sum = tcps_copy_sum(tcp + TCP_HLEN + TCP_OPT_TS_LEN, from, len);
-	put_raw16(tcp + 16, tcp_cksum(c, tcp, TCP_HLEN + TCP_OPT_TS_LEN, len, payload_sum, false));
+		payload_sum = tcps_copy_sum(tcp + header_len, from, len);
+	put_raw16(tcp + 16, tcp_cksum(c, tcp, header_len, len, payload_sum, false));
 	c->last_ack_sent = c->rcv_nxt;
 	c->ack_segments = 0;
-	c->flags &= ~(CF_ACK_NOW | CF_T_TLP);
+	c->flags = (c->flags & ~(CF_ACK_NOW | CF_T_TLP)) | CF_WHOLE;
+	c->whole_us = tcps_now_us(t);
 	c->delack_deadline_ns = TCPS_NEVER;
 	c->cur_off += len;
-	tcps_sent_push(c, seq, end);
 	if (__builtin_expect(end < seq, 0))
 		c->cold->snd_wraps++;
 	c->snd_nxt = c->snd_max = end;
@@ -558,29 +563,40 @@ static inline __attribute__((always_inline)) bool output_whole(struct tcps *t, s
 	return true;
 }
 
+/* What output_whole() leaves, and IPv6: a copy of its own, so that the loop of the flush stays small. */
+static __attribute__((noinline)) void flush_one(struct tcps *t, struct tcps_conn *c)
+{
+	if (c->own != OWN_V4 && output_whole(t, c, true))
+		return;
+	if (__builtin_expect((c->flags & CF_RESUME) != 0, 0))
+		resume_late(c);
+	else
+		tcps_output(c);
+}
+
 void tcps_flush(struct tcps *t, uint64_t now_ns)
 {
 	tcps_clock(t, now_ns);
 	t->tx_starved = false;
 	/* As many as there are now: one that touches itself again waits for the next flush. */
 	uint32_t end = t->flush_end = t->touched_count;
-	for (t->flush_at = 0; t->flush_at < end && !t->tx_starved;) {
-		uint32_t at = t->flush_at, idx = t->touched[at];
+	for (uint32_t at = 0; at < end; at++) {
+		uint32_t idx = t->touched[at];
 		t->flush_at = at + 1;
 		if (__builtin_expect(idx == TCPS_NIL, 0))
 			continue;
 		struct tcps_conn *c = &t->conns[idx];
 		c->flags &= ~CF_TOUCHED;
 		t->touched[at] = TCPS_NIL;
-		if (__builtin_expect(output_whole(t, c), 1))
+		if (__builtin_expect(c->own == OWN_V4, 1) && __builtin_expect(output_whole(t, c, false), 1))
 			continue;
-		if (__builtin_expect((c->flags & CF_RESUME) != 0, 0))
-			resume_late(c);
-		else
-			tcps_output(c);
+		flush_one(t, c);
 		end = t->flush_end; /* the list may have been squeezed */
+		at = t->flush_at - 1;
+		if (__builtin_expect(t->tx_starved, 0))
+			break;
 	}
-	if (__builtin_expect(t->flush_at == t->touched_count, 1))
+	if (__builtin_expect(end == t->touched_count, 1) && !t->tx_starved)
 		t->touched_count = 0;
 	else
 		tcps_touched_squeeze(t);

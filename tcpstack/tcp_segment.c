@@ -304,10 +304,10 @@ static void take_marks(struct tcps_conn *c, const struct tcps_seg *s)
 {
 	struct tcps_cold *cold = c->cold;
 	if (s->flags & TCP_CWR)
-		c->flags &= ~CF_ECE;
+		cold->ece = false;
 	if (s->ce && s->len != 0) {
 		TCPS_COUNT(c->t, ecn_marks_in);
-		c->flags |= CF_ECE;
+		cold->ece = true;
 		ack_now(c);
 	}
 	bool acceptable = (s->flags & TCP_ACK) != 0 && seq_le(s->ack, c->snd_max) && seq_ge(s->ack, c->snd_una);

@@ -209,6 +209,9 @@ void tcps_conn_timer(struct tcps *t, struct tcps_timer *timer)
 {
 	struct tcps_conn *c = (struct tcps_conn *)(void *)((uint8_t *)timer - offsetof(struct tcps_conn, timer));
 	bool was_busy = tcps_conn_enter(c);
+	tcps_sent_settle(c);
+	if (c->snd_buf_bytes == 0)
+		tcps_send_free(c); /* the block that acked_whole() left for a next tick that did not come */
 	if (c->delack_deadline_ns <= t->now_ns) {
 		c->delack_deadline_ns = TCPS_NEVER;
 		c->flags |= CF_ACK_NOW;
