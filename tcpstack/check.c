@@ -29,7 +29,8 @@ static const char *check_timers(const struct tcps_conn *c)
 	if ((c->flags & CF_TOUCHED) != 0)
 		return NULL;
 	bool opening = c->state == TCPS_SYN_SENT || c->state == TCPS_SYN_RECEIVED;
-	if ((opening || pending_send(c)) && c->rexmt_deadline_ns == TCPS_NEVER)
+	if ((opening || pending_send(c)) && c->rexmt_deadline_ns == TCPS_NEVER &&
+	    !((c->flags & CF_WHOLE) != 0 && tcps_timer_armed(&c->timer)))
 		return "data or a SYN or FIN is outstanding and no retransmission or persist timer is armed";
 	if ((c->flags & (CF_ACK_NOW | CF_NO_NEIGH)) == CF_ACK_NOW)
 		return "an ACK is owed and the connection is not on the touched list";
@@ -101,7 +102,7 @@ static const char *check_send_queue(const struct tcps_conn *c, uint32_t *blocks,
 		uint32_t len = i == c->tail_idx && c->tail_ptr != NULL ? (uint32_t)(c->tail_ptr - s->data) : s->len_bytes;
 		if (i == c->cur_idx) {
 			seen_cur = true;
-			before_cur = bytes + c->cur_off;
+			before_cur = bytes + c->cur_off + ((c->flags & CF_WHOLE) != 0 ? c->snd_nxt - c->snd_una : 0);
 			if (c->cur_off > len)
 				return "the send cursor stands behind the end of its slice";
 		}

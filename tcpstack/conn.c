@@ -355,7 +355,7 @@ struct tcps_conn *tcps_connect(struct tcps *t, const struct tcps_endpoint *to, u
 	tcps_conn_mss(c, peer.v6 ? TCP_MSS_DEFAULT6 : TCP_MSS_DEFAULT);
 	tcps_conn_set_state(c, TCPS_SYN_SENT);
 	TCPS_COUNT(t, connects);
-	tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
+	tcps_arm_rexmt(c, tcps_rto_ns(c));
 	tcps_touch(c);
 	return c;
 }

@@ -73,12 +73,12 @@ static __attribute__((noinline)) void stray(struct tcps *t, struct tcps_seg *s)
 }
 
 /* The payload of the fast path: nothing is held, nothing queued, the reader has not stopped. */
-static inline __attribute__((always_inline)) void lend_in_order(struct tcps_conn *c, const uint8_t *data, uint32_t len)
+static inline __attribute__((always_inline)) void lend_in_order(struct tcps *t, struct tcps_conn *c, const uint8_t *data,
+								uint32_t len)
 {
-	struct tcps *t = c->t;
 	/* Before the reader, which may well have something to send. */
 	if ((c->flags & CF_TOUCHED) == 0)
-		tcps_touch(c);
+		tcps_touch_new(t, c);
 	c->flags |= CF_IN_DATA | CF_BUSY;
 	size_t n = t->ops.on_data(c->user, data, len);
 	if (__builtin_expect(n != len || (c->flags & CF_DEAD) != 0, 0)) {
@@ -110,14 +110,13 @@ static inline void take_window(struct tcps_conn *c, uint32_t wnd)
  * All of what output_whole() sent is acknowledged, and nothing was queued since: the life of most ticks. The block stays for
  * the next; the connection's timer, which is armed for the time-out that is not needed now, gives it back.
  */
-static inline __attribute__((always_inline)) void acked_whole(struct tcps_conn *c, uint32_t ack, uint32_t acked)
+static inline __attribute__((always_inline)) void acked_whole(struct tcps *t, struct tcps_conn *c, uint32_t ack, uint32_t acked)
 {
-	struct tcps *t = c->t;
 	tcps_rtt_sample(c, t->now_us - c->whole_us);
 	c->snd_una = ack;
 	c->snd_buf_bytes = 0;
-	t->slices[c->tail_idx].data = c->tail_ptr;
-	c->cur_off = 0;
+	c->tail_ptr -= acked;
+	c->tail_room += acked;
 	c->flags &= ~CF_WHOLE;
 	c->rexmt_deadline_ns = TCPS_NEVER;
 	if (__builtin_expect(t->block_free_count < t->blocks_scarce, 0))
@@ -126,46 +125,50 @@ static inline __attribute__((always_inline)) void acked_whole(struct tcps_conn *
 		tcps_cc_acked(c, acked, acked);
 }
 
-/*
- * RFC 7323 appendix D: what is next in order, with nothing special about it. False: the general path has to look, and
- * nothing has changed. `left`: bytes from the TCP header on, which is whole but for its options.
- */
-static inline __attribute__((always_inline)) bool fast_path(struct tcps_conn *c, const uint8_t *tcp, uint32_t left)
+/* What is noted of an ordinary segment before its ACK and its bytes are taken. */
+static inline __attribute__((always_inline)) void note_segment(struct tcps *t, struct tcps_conn *c, const uint8_t *tcp,
+							       uint32_t seq)
 {
-	struct tcps *t = c->t;
-	const uint16_t looked_at = htobe16(0xf000 | (FLAGS_KNOWN & ~TCP_PSH));
-	uint32_t seq = get_be32(tcp + 4), ack = get_be32(tcp + 8), flags = c->flags;
-	uint32_t acked = ack - c->snd_una;
-	/* The state is in plain_raw, too. */
-	if (__builtin_expect((((get_raw16(tcp + 12) & looked_at) ^ c->plain_raw) | (seq ^ c->rcv_nxt) | (flags & CF_SLOW_INPUT)) !=
-				     0,
-			     0))
-		return false;
-	uint32_t len = left - TCP_HLEN, ts_val = 0;
-	const uint8_t *data = tcp + TCP_HLEN;
-	if (__builtin_expect((flags & CF_TS) != 0, 1)) {
-		/* NOP NOP TS, as every stack sends it. */
-		if (__builtin_expect(left < TCP_HLEN + TCP_OPT_TS_LEN || get_raw32(data) != htobe32(TCP_OPT_TS_WORD), 0))
-			return false;
-		ts_val = get_be32(data + 4);
-		if (__builtin_expect(seq_lt(ts_val, c->ts_recent), 0))
-			return false;
-		len -= TCP_OPT_TS_LEN;
-		data += TCP_OPT_TS_LEN;
-	}
-	bool whole = acked == c->snd_buf_bytes && (flags & (CF_WHOLE | CF_OVER_HIGH)) == CF_WHOLE;
-	if (__builtin_expect(len > c->rcv_adv - c->rcv_nxt, 0) || (!whole && (acked > c->snd_max - c->snd_una || (acked | len) == 0)))
-		return false;
-	if (seq == c->last_ack_sent && (flags & CF_TS) != 0) /* RFC 7323 4.3: the echo is of the first segment not acknowledged yet */
-		c->ts_recent = ts_val;
-	uint32_t wnd = (uint32_t)get_be16(tcp + 14) << c->snd_wscale;
 	c->snd_wl1 = seq;
 	c->last_rx_ms = tcps_coarse_ms(t->now_ns);
 	TCPS_COUNT(t, segments_in);
 	TCPS_COUNT(t, fast_path_in);
-	take_window(c, wnd);
+	take_window(c, (uint32_t)get_be16(tcp + 14) << c->snd_wscale);
+}
+
+/*
+ * RFC 7323 appendix D: what is next in order, with nothing special about it. False: the general path has to look, and
+ * nothing has changed. `left`: bytes from the TCP header on, which is whole but for its options; `ts` is known where this is
+ * inlined: whether the connection has timestamps.
+ */
+static inline __attribute__((always_inline)) bool fast_path(struct tcps *t, struct tcps_conn *c, const uint8_t *tcp,
+							    uint32_t left, bool ts)
+{
+	const uint16_t looked_at = htobe16(0xf000 | (FLAGS_KNOWN & ~TCP_PSH));
+	const uint32_t header_len = TCP_HLEN + (ts ? TCP_OPT_TS_LEN : 0);
+	uint32_t seq = get_be32(tcp + 4), ack = get_be32(tcp + 8), flags = c->flags;
+	uint32_t acked = ack - c->snd_una, len = left - header_len; /* too short for its options: longer than any window */
+	/* The state is in plain_raw, too. */
+	if (__builtin_expect((((get_raw16(tcp + 12) & looked_at) ^ c->plain_raw) | (seq ^ c->rcv_nxt) |
+			      ((flags & (CF_SLOW_INPUT | CF_TS)) ^ (ts ? CF_TS : 0))) != 0,
+			     0) ||
+	    __builtin_expect(len > c->rcv_adv - c->rcv_nxt, 0))
+		return false;
+	uint32_t ts_val = 0;
+	if (ts) {
+		/* NOP NOP TS, as every stack sends it. */
+		ts_val = get_be32(tcp + TCP_HLEN + 4);
+		if (__builtin_expect(get_raw32(tcp + TCP_HLEN) != htobe32(TCP_OPT_TS_WORD) || seq_lt(ts_val, c->ts_recent), 0))
+			return false;
+	}
+	bool whole = acked == c->snd_buf_bytes && (flags & (CF_WHOLE | CF_OVER_HIGH)) == CF_WHOLE;
+	if (__builtin_expect(!whole, 0) && (acked > c->snd_max - c->snd_una || (acked | len) == 0))
+		return false;
+	if (ts && seq == c->last_ack_sent) /* RFC 7323 4.3: the echo is of the first segment not acknowledged yet */
+		c->ts_recent = ts_val;
+	note_segment(t, c, tcp, seq);
 	if (__builtin_expect(whole, 1)) {
-		acked_whole(c, ack, acked);
+		acked_whole(t, c, ack, acked);
 	} else if (acked != 0) {
 		c->flags |= CF_BUSY;
 		tcps_acked(c, ack);
@@ -175,7 +178,7 @@ static inline __attribute__((always_inline)) bool fast_path(struct tcps_conn *c,
 		}
 	}
 	if (len != 0)
-		lend_in_order(c, data, len);
+		lend_in_order(t, c, tcp + header_len, len);
 	return true;
 }
 
@@ -220,10 +223,19 @@ static __attribute__((noinline)) void slow_path(struct tcps *t, struct tcps_conn
 	segment(c, &s);
 }
 
-static __attribute__((noinline)) void slow_path4(struct tcps *t, struct tcps_conn *c, const uint8_t *frame, const uint8_t *ip,
-						 const uint8_t *tcp, uint32_t left)
+/* For all but untagged IPv4 without IP options and with timestamps: a second copy for it would cost that one its place. */
+static __attribute__((noinline)) bool fast_path_call(struct tcps *t, struct tcps_conn *c, const uint8_t *tcp, uint32_t left)
 {
+	return (c->flags & CF_TS) != 0 ? fast_path(t, c, tcp, left, true) : fast_path(t, c, tcp, left, false);
+}
+
+/* An untagged IPv4 frame without IP options. */
+static __attribute__((noinline)) void slow_path4(struct tcps *t, struct tcps_conn *c, const uint8_t *frame, uint32_t left)
+{
+	const uint8_t *ip = frame + ETH_HLEN, *tcp = frame + TCP_OFFSET;
 	struct tcps_peer peer;
+	if (c != NULL && (c->flags & CF_TS) == 0 && fast_path_call(t, c, tcp, left))
+		return;
 	tcps_peer4(&peer, get_raw32(ip + 12), get_raw32(tcp));
 	slow_path(t, c, frame, &peer, ip, tcp, left);
 }
@@ -251,20 +263,14 @@ static inline bool cksum_good(struct tcps *t, uint64_t addr_sum, const uint8_t *
 	return false;
 }
 
-static inline __attribute__((always_inline)) void tcp_input(struct tcps *t, const uint8_t *frame, const uint8_t *ip,
-							    const uint8_t *tcp, uint32_t left, uint32_t rx_flags)
+static inline __attribute__((always_inline)) void tcp_input(struct tcps *t, const uint8_t *frame, uint32_t left, uint32_t rx_flags)
 {
+	const uint8_t *ip = frame + ETH_HLEN, *tcp = frame + TCP_OFFSET;
 	if (__builtin_expect(!cksum_good(t, addr_sum4(t, ip), tcp, left, rx_flags), 0))
 		return;
 	struct tcps_conn *c = tcps_conn_find(t, get_raw32(ip + 12), get_raw32(tcp));
-	if (__builtin_expect(c == NULL, 0) || !fast_path(c, tcp, left))
-		slow_path4(t, c, frame, ip, tcp, left);
-}
-
-/* For all but untagged IPv4 without options: a second copy of the code for it would cost that one its place. */
-static __attribute__((noinline)) bool fast_path_call(struct tcps_conn *c, const uint8_t *tcp, uint32_t left)
-{
-	return fast_path(c, tcp, left);
+	if (__builtin_expect(c == NULL, 0) || __builtin_expect(!fast_path(t, c, tcp, left, true), 0))
+		slow_path4(t, c, frame, left);
 }
 
 /* Behind IP options, or behind a tag. */
@@ -281,7 +287,7 @@ static __attribute__((noinline)) void tcp_unusual(struct tcps *t, const uint8_t 
 	struct tcps_peer peer;
 	tcps_peer4(&peer, get_raw32(ip + 12), get_raw32(tcp));
 	struct tcps_conn *c = tcps_conn_find_peer(t, &peer);
-	if (c == NULL || !fast_path_call(c, tcp, left))
+	if (c == NULL || !fast_path_call(t, c, tcp, left))
 		slow_path(t, c, frame, &peer, ip, tcp, left);
 }
 
@@ -309,24 +315,23 @@ static __attribute__((noinline)) void ipv4_unusual(struct tcps *t, const uint8_t
 		tcps_ipv4_other(t, frame, ip, header_len, total);
 }
 
-/* IPv4 without options, not a fragment, TCP, for us, and no longer than the frame: a few comparisons tell. */
+/* IPv4 without options, not a fragment, TCP, for us, and no padding behind it: a few comparisons tell. There are 54 bytes. */
 static inline void ipv4_input(struct tcps *t, const uint8_t *frame, size_t len, uint32_t rx_flags)
 {
 	const uint8_t *ip = frame + ETH_HLEN;
 	const uint32_t frag_protocol_mask = htobe32(IPV4_FRAGMENT_MASK << 16 | 0xff), tcp_unfragmented = htobe32(IPPROTO_TCP_NUM);
-	if (__builtin_expect(len < TCP_OFFSET + TCP_HLEN || ip[0] != 0x45 ||
+	if (__builtin_expect(ip[0] != 0x45 ||
 				     (get_raw32(ip + 6) & frag_protocol_mask) != tcp_unfragmented ||
 				     get_raw32(ip + 16) != t->addr_raw,
 			     0)) {
 		ipv4_unusual(t, frame, ip, len - ETH_HLEN, rx_flags);
 		return;
 	}
-	uint32_t left = get_be16(ip + 2) - IPV4_HLEN;
 	bool sum_good = (rx_flags & TCPS_RX_IP_CKSUM_GOOD) != 0 || tcps_sum_fold64(tcps_sum20(0, ip)) == 0xffff;
-	if (__builtin_expect(left - TCP_HLEN > len - (TCP_OFFSET + TCP_HLEN) || !sum_good, 0))
+	if (__builtin_expect(get_raw16(ip + 2) != htobe16((uint16_t)(len - ETH_HLEN)) || !sum_good, 0))
 		ipv4_unusual(t, frame, ip, len - ETH_HLEN, rx_flags);
 	else
-		tcp_input(t, frame, ip, ip + IPV4_HLEN, left, rx_flags);
+		tcp_input(t, frame, (uint32_t)len - TCP_OFFSET, rx_flags);
 }
 
 /* A TCP segment over IPv6, for one of our addresses. */
@@ -340,7 +345,7 @@ static inline void tcp_input6(struct tcps *t, const uint8_t *frame, const uint8_
 	if (!cksum_good(t, tcps_addr_sum6(ip + 8, ip + 24), tcp, left, rx_flags))
 		return;
 	struct tcps_conn *c = tcps_conn_find6(t, ip + 8, get_raw32(tcp), own);
-	if (__builtin_expect(c != NULL, 1) && fast_path_call(c, tcp, left))
+	if (__builtin_expect(c != NULL, 1) && fast_path_call(t, c, tcp, left))
 		return;
 	struct tcps_peer peer;
 	tcps_peer6(t, &peer, ip + 8, get_raw32(tcp), own);
@@ -400,6 +405,10 @@ static __attribute__((noinline)) void packet_input(struct tcps *t, const uint8_t
 /* IEEE 802.1Q 9.6: a tag with VLAN 0 tells a priority and nothing else. */
 static __attribute__((noinline)) void other_frame(struct tcps *t, const uint8_t *frame, size_t len, uint32_t rx_flags)
 {
+	if (len < ETH_HLEN) {
+		TCPS_COUNT(t, drop_short);
+		return;
+	}
 	const uint8_t *at = frame + ETH_HLEN - 2;
 	uint32_t vlan = (rx_flags & TCPS_RX_VLAN_STRIPPED) != 0 ? rx_flags >> 16 & VLAN_ID_MASK : 0;
 	size_t left = len - ETH_HLEN;
@@ -424,11 +433,11 @@ void tcps_input(struct tcps *t, const uint8_t *frame, size_t len, uint32_t rx_fl
 {
 	tcps_clock(t, now_ns);
 	TCPS_COUNT(t, frames_in);
-	if (len < ETH_HLEN) {
-		TCPS_COUNT(t, drop_short);
+	/* One branch for three questions: for us, IPv4 without a tag (which may be all that is waited for), no tag taken off. */
+	if (__builtin_expect(len < TCP_OFFSET + TCP_HLEN, 0)) {
+		other_frame(t, frame, len, rx_flags);
 		return;
 	}
-	/* One branch for three questions: for us, IPv4 without a tag (which may be all that is waited for), no tag taken off. */
 	uint64_t differs = (tcps_load64(frame) ^ t->mac_raw) & htobe64(0xffffffffffff0000u);
 	differs |= (get_raw16(frame + 12) ^ t->fast_type_raw) | (rx_flags & TCPS_RX_VLAN_STRIPPED);
 	if (__builtin_expect(differs == 0, 1))

@@ -135,7 +135,7 @@ struct tcps_conn {
 	uint64_t rexmt_deadline_ns;
 	uint64_t delack_deadline_ns;
 	uint32_t cwnd_bytes;
-	uint32_t rto_us;
+	uint32_t rto_us;     /* 0: as the measurements say, tcps_rto_us() */
 	uint32_t touched_at; /* where on the touched list */
 	uint32_t own_idx;
 	uint16_t plain_raw; /* data offset and flags of an ordinary segment, as they lie in its header; 0 unless ESTABLISHED */
@@ -311,6 +311,7 @@ struct tcps {
 	uint32_t mss_local;   /* payload of an IPv4 segment without options */
 	uint32_t mss_local6;  /* ... of an IPv6 segment */
 	uint32_t window_plain; /* of a peer that does not scale windows: at most 65,535 */
+	uint32_t window_keep; /* a window wider than this is not moved yet, whatever its budget */
 	uint32_t window_step; /* the right edge moves by at least this much: RFC 9293 3.8.6.2.2 */
 	uint32_t rto_min_us, rto_max_us;
 	uint8_t rcv_wscale;
@@ -650,17 +651,20 @@ static inline bool tcps_peer_equal(const struct tcps_peer *a, const struct tcps_
 }
 
 /* Puts the connection on the list of those that the next flush looks at. */
-static inline void tcps_touch(struct tcps_conn *c)
+static inline void tcps_touch_new(struct tcps *t, struct tcps_conn *c)
 {
-	struct tcps *t = c->t;
-	if ((c->flags & (CF_TOUCHED | CF_DEAD)) != 0)
-		return;
 	if (__builtin_expect(t->touched_count == t->touched_max, 0))
 		tcps_touched_squeeze(t);
 	uint32_t at = t->touched_count++;
 	t->touched[at] = c->own_idx;
 	c->touched_at = at;
 	c->flags |= CF_TOUCHED;
+}
+
+static inline void tcps_touch(struct tcps_conn *c)
+{
+	if ((c->flags & (CF_TOUCHED | CF_DEAD)) == 0)
+		tcps_touch_new(c->t, c);
 }
 
 static inline void tcps_untouch(struct tcps_conn *c)
@@ -772,10 +776,29 @@ static inline uint32_t tcps_srtt_us(const struct tcps_conn *c)
 	return (c->cold->srtt_us_x8 + 7) / 8;
 }
 
+/*
+ * RFC 6298 2.2, 2.3, 2.4: what the last measurement says; while it was backed off, what 5.5 made of it. It is worked out when
+ * somebody asks, which on the life of most ticks nobody does.
+ */
+static inline uint32_t tcps_rto_us(const struct tcps_conn *c)
+{
+	if (__builtin_expect(c->rto_us != 0, 0))
+		return c->rto_us;
+	const struct tcps *t = c->t;
+	uint32_t srtt = c->cold->srtt_us_x8, var = c->cold->rttvar_us_x4;
+	uint32_t rto = (srtt >> 3) + (var > TCPS_RTT_GRANULARITY_US ? var : TCPS_RTT_GRANULARITY_US);
+	rto = rto < t->rto_min_us ? t->rto_min_us : rto;
+	return rto > t->rto_max_us ? t->rto_max_us : rto;
+}
+
+static inline uint64_t tcps_rto_ns(const struct tcps_conn *c)
+{
+	return (uint64_t)tcps_rto_us(c) * 1000;
+}
+
 /* RFC 6298 2.2 and 2.3, in Jacobson's scaled integers. A round trip too short to measure still counts as one microsecond. */
 static inline void tcps_rtt_sample(struct tcps_conn *c, uint32_t rtt_us)
 {
-	const struct tcps *t = c->t;
 	struct tcps_cold *cold = c->cold;
 	uint32_t r = rtt_us, srtt = cold->srtt_us_x8, var = cold->rttvar_us_x4;
 	if (__builtin_expect(r - 1 >= TCPS_RTT_MAX_US, 0))
@@ -795,9 +818,7 @@ static inline void tcps_rtt_sample(struct tcps_conn *c, uint32_t rtt_us)
 		cold->rack.min_rtt_us = r;
 		cold->rack.min_rtt_at_ms = c->last_rx_ms;
 	}
-	uint32_t rto = (srtt >> 3) + (var > TCPS_RTT_GRANULARITY_US ? var : TCPS_RTT_GRANULARITY_US);
-	rto = rto < t->rto_min_us ? t->rto_min_us : rto;
-	c->rto_us = rto > t->rto_max_us ? t->rto_max_us : rto;
+	c->rto_us = 0;
 }
 
 /* Bytes in the network as far as is known: RFC 6675's pipe. */
@@ -825,6 +846,9 @@ static inline void tcps_sent_settle(struct tcps_conn *c)
 	c->t->sents[c->own_idx] =
 		(struct tcps_sent){.next_idx = TCPS_NIL, .seq = c->snd_una, .end_seq = c->snd_nxt, .time_us = c->whole_us};
 	c->cold->sent_first_idx = c->cold->sent_last_idx = c->own_idx;
+	c->cur_off = c->snd_nxt - c->snd_una;
+	/* The timer is armed for this or before it. */
+	c->rexmt_deadline_ns = c->t->now_ns - (uint64_t)(c->t->now_us - c->whole_us) * 1000 + tcps_rto_ns(c);
 }
 
 /* [seq, end_seq) went out behind all else. Segments of one flush share a record. */

@@ -117,7 +117,7 @@ uint64_t tcps_tlp_delay_ns(const struct tcps_conn *c)
 {
 	uint32_t us = 2 * tcps_srtt_us(c);
 	us = us < TLP_DELAY_MIN_US ? TLP_DELAY_MIN_US : us;
-	return (uint64_t)(us < c->rto_us ? us : c->rto_us) * 1000;
+	return (uint64_t)(us < tcps_rto_us(c) ? us : tcps_rto_us(c)) * 1000;
 }
 
 static struct tcps_sent *last_segment(struct tcps_conn *c)
@@ -143,7 +143,7 @@ void tcps_tlp_due(struct tcps_conn *c)
 	uint32_t len = left > 0 ? (uint32_t)left : 0;
 	len = len < c->mss ? len : c->mss;
 	enum tcps_emit sent = EMIT_NO_FRAME;
-	tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
+	tcps_arm_rexmt(c, tcps_rto_ns(c));
 	if (len > 0 && len <= room && c->snd_nxt == c->snd_max) {
 		cold->tlp_again = false;
 		sent = tcps_send_new(c, len);

@@ -201,6 +201,7 @@ struct tcps *tcps_init(void *mem, size_t mem_bytes, const struct tcps_config *cf
 		t->rto_max_us = t->rto_min_us;
 	uint32_t half = cfg->recv_window_bytes / 2;
 	t->window_step = half < t->mss_local ? half : t->mss_local;
+	t->window_keep = cfg->recv_window_bytes - t->window_step;
 	t->window_plain = cfg->recv_window_bytes < 0xffff ? cfg->recv_window_bytes : 0xffff;
 	while (t->rcv_wscale < TCP_WSCALE_MAX && cfg->recv_window_bytes >> t->rcv_wscale > 0xffff)
 		t->rcv_wscale++;
@@ -327,7 +328,7 @@ void tcps_info(const struct tcps_conn *c, struct tcps_conn_info *out)
 	*out = (struct tcps_conn_info){.state = tcps_state_name(c->state),
 				       .srtt_us = tcps_srtt_us(c),
 				       .rttvar_us = cold->rttvar_us_x4 / 4,
-				       .rto_ms = c->rto_us / 1000,
+				       .rto_ms = tcps_rto_us(c) / 1000,
 				       .cwnd_bytes = c->cwnd_bytes,
 				       .ssthresh_bytes = cold->ssthresh_bytes,
 				       .mss = c->mss,

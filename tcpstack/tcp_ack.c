@@ -96,7 +96,7 @@ static inline void advance_una(struct tcps_conn *c, uint32_t ack)
 	if (ack == c->snd_max)
 		tcps_disarm_rexmt(c);
 	else
-		tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
+		tcps_arm_rexmt(c, tcps_rto_ns(c));
 }
 
 void tcps_acked(struct tcps_conn *c, uint32_t ack)
@@ -199,7 +199,7 @@ static void rearm(struct tcps_conn *c, bool advanced)
 			c->flags |= CF_T_TLP;
 		}
 	} else if ((c->flags & CF_T_TLP) != 0 || c->rexmt_deadline_ns == TCPS_NEVER) {
-		tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
+		tcps_arm_rexmt(c, tcps_rto_ns(c));
 	}
 }
 
@@ -233,7 +233,7 @@ void tcps_acked_general(struct tcps_conn *c, const struct tcps_seg *s, bool plai
 		if (c->flags & CF_TLP_OUT)
 			tcps_tlp_acked(c, s->ack, plain_duplicate && s->opts_len <= TCP_OPT_TS_LEN, &d);
 		if (c->flags & CF_T_REO)
-			tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
+			tcps_arm_rexmt(c, tcps_rto_ns(c));
 		tcps_rack_detect(c);
 	} else {
 		d.bytes = newreno(c, acked, plain_duplicate);

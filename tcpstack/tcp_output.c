@@ -32,7 +32,7 @@ static __attribute__((noinline)) uint32_t syn_options(const struct tcps_conn *c,
 }
 
 /* With offload the port continues from the sum of the pseudo header, which is not complemented. */
-static inline uint16_t tcp_cksum(const struct tcps_conn *c, const uint8_t *tcp, uint32_t header_len, uint32_t len,
+static inline uint16_t tcp_cksum(const struct tcps *t, const struct tcps_conn *c, const uint8_t *tcp, uint32_t header_len, uint32_t len,
 				 uint64_t payload_sum, bool cut)
 {
 	uint64_t pseudo = (uint64_t)c->addr_sum + htobe16(IPPROTO_TCP_NUM);
@@ -40,7 +40,7 @@ static inline uint16_t tcp_cksum(const struct tcps_conn *c, const uint8_t *tcp, 
 	if (__builtin_expect(cut, 0))
 		return tcps_sum_fold64(pseudo);
 	pseudo += htobe16((uint16_t)(header_len + len));
-	if (c->t->cfg.tx_tcp_cksum_offload)
+	if (t->cfg.tx_tcp_cksum_offload)
 		return tcps_sum_fold64(pseudo);
 	uint64_t sum = tcps_sum_add(payload_sum, pseudo);
 	if (__builtin_expect(header_len == TCP_HLEN + TCP_OPT_TS_LEN, 1))
@@ -161,7 +161,7 @@ static inline __attribute__((always_inline)) enum tcps_emit emit(struct tcps_con
 	uint64_t payload_sum = len != 0 ? copy_payload(t, cur, tcp + header_len, len) : 0;
 	uint32_t ts_len = (c->flags & CF_TS) != 0 ? TCP_OPT_TS_LEN : 0;
 	bool cut = len + opts_len > c->mss + ts_len; /* for the port to cut */
-	put_raw16(tcp + 16, tcp_cksum(c, tcp, header_len, len, payload_sum, cut));
+	put_raw16(tcp + 16, tcp_cksum(t, c, tcp, header_len, len, payload_sum, cut));
 
 	c->last_ack_sent = c->rcv_nxt;
 	c->ack_segments = 0;
@@ -207,7 +207,7 @@ static __attribute__((noinline)) void put_off(struct tcps_conn *c, enum tcps_emi
 	if (why == EMIT_NO_FRAME)
 		tcps_touch(c);
 	if (c->rexmt_deadline_ns == TCPS_NEVER && (tcps_left(c) > 0 || c->snd_max != c->snd_una || tcps_fin_owed(c)))
-		tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
+		tcps_arm_rexmt(c, tcps_rto_ns(c));
 }
 
 static __attribute__((noinline)) void output_syn(struct tcps_conn *c)
@@ -302,7 +302,7 @@ static __attribute__((noinline)) enum tcps_emit resend_lost(struct tcps_conn *c,
 		*sent_any = true;
 	}
 	if (c->rexmt_deadline_ns == TCPS_NEVER)
-		tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
+		tcps_arm_rexmt(c, tcps_rto_ns(c));
 	return EMIT_SENT;
 }
 
@@ -329,7 +329,7 @@ static inline void sent_segment(struct tcps_conn *c, uint32_t len, bool fin)
 		if (c->flags & CF_PERSIST)
 			c->cold->rexmt_count = 0; /* probes counted in it, too */
 		c->flags &= ~CF_PERSIST;
-		tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
+		tcps_arm_rexmt(c, tcps_rto_ns(c));
 	}
 }
 
@@ -375,7 +375,7 @@ static inline uint32_t segment_len(const struct tcps_conn *c, uint32_t left, boo
 static inline bool was_idle(const struct tcps_conn *c)
 {
 	uint32_t idle_ms = tcps_coarse_ms(c->t->now_ns) - c->last_rx_ms;
-	return (uint64_t)idle_ms * 1000 > c->rto_us;
+	return (uint64_t)idle_ms * 1000 > tcps_rto_us(c);
 }
 
 static inline void restart_after_idle(struct tcps_conn *c)
@@ -424,7 +424,7 @@ static inline enum tcps_emit send_stream(struct tcps_conn *c, bool *sent_any)
 		c->flags |= CF_PERSIST;
 		c->cold->rexmt_count = 0;
 		c->cold->probes_unanswered = 0;
-		tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
+		tcps_arm_rexmt(c, tcps_rto_ns(c));
 	}
 	return EMIT_SENT;
 }
@@ -509,7 +509,8 @@ static inline __attribute__((always_inline)) bool output_whole(struct tcps *t, s
 {
 	const uint32_t header_len = TCP_HLEN + TCP_OPT_TS_LEN;
 	uint32_t len = c->snd_buf_bytes, mss = c->mss;
-	uint32_t odd = ((c->flags & (CF_SLOW_OUTPUT | CF_TS)) ^ CF_TS) | (uint32_t)(c->state ^ TCPS_ESTABLISHED) |
+	/* ESTABLISHED and timestamps are in the word. */
+	uint32_t odd = (c->flags & CF_SLOW_OUTPUT) | (uint32_t)(c->plain_raw ^ htobe16((uint16_t)(header_len << 10 | TCP_ACK))) |
 		       (c->snd_una ^ c->snd_max) | (c->cur_idx ^ c->tail_idx);
 	if (__builtin_expect(odd != 0 || len - 1 >= mss || len > c->snd_wnd || c->tail_ptr == NULL ||
 				     (c->cwnd_bytes > 10u * mss && was_idle(c)),
@@ -533,7 +534,11 @@ static inline __attribute__((always_inline)) bool output_whole(struct tcps *t, s
 	put_be32(tcp + 4, seq);
 	put_be32(tcp + 8, c->rcv_nxt);
 	put_be16(tcp + 12, (uint16_t)(header_len << 10 | TCP_ACK | TCP_PSH));
-	put_be16(tcp + 14, (uint16_t)(tcps_recv_window(c) >> c->rcv_wscale)); /* the budget fits: tcps_window_budget() */
+	/* The reader goes on. Wide enough still: nothing moves. It fits: tcps_window_budget(). */
+	uint32_t wnd = c->rcv_adv - c->rcv_nxt;
+	if (__builtin_expect(wnd <= t->window_keep, 0))
+		wnd = tcps_recv_window(c);
+	put_be16(tcp + 14, (uint16_t)(wnd >> c->rcv_wscale));
 	put_raw32(tcp + 16, 0);
 	put_be32(tcp + 20, TCP_OPT_TS_WORD);
 	put_be32(tcp + 24, tcps_ts_now(t, c->ts_offset));
@@ -544,18 +549,19 @@ static inline __attribute__((always_inline)) bool output_whole(struct tcps *t, s
 		memcpy(tcp + header_len, from, len);
 	else
 		payload_sum = tcps_copy_sum(tcp + header_len, from, len);
-	put_raw16(tcp + 16, tcp_cksum(c, tcp, header_len, len, payload_sum, false));
+	put_raw16(tcp + 16, tcp_cksum(t, c, tcp, header_len, len, payload_sum, false));
 	c->last_ack_sent = c->rcv_nxt;
 	c->ack_segments = 0;
-	c->flags = (c->flags & ~(CF_ACK_NOW | CF_T_TLP)) | CF_WHOLE;
+	c->flags = (c->flags & ~(CF_ACK_NOW | CF_T_TLP | CF_TOUCHED)) | CF_WHOLE;
 	c->whole_us = tcps_now_us(t);
 	c->delack_deadline_ns = TCPS_NEVER;
-	c->cur_off += len;
-	if (__builtin_expect(end < seq, 0))
+	if (__builtin_expect(end < len, 0))
 		c->cold->snd_wraps++;
 	c->snd_nxt = c->snd_max = end;
-	c->rexmt_deadline_ns = t->now_ns + (uint64_t)c->rto_us * 1000;
-	tcps_conn_rearm(c, c->rexmt_deadline_ns);
+	/* The deadline itself is worked out when the timer fires, which is early enough: tcps_sent_settle(). */
+	uint64_t least_ns = t->now_ns + (uint64_t)t->rto_min_us * 1000;
+	if (__builtin_expect(!tcps_timer_armed(&c->timer) || c->timer.at_tick > least_ns >> TCPS_WHEEL_TICK_SHIFT, 0))
+		tcps_wheel_set(&t->wheel, &c->timer, least_ns);
 	TCPS_COUNT(t, frames_out);
 	TCPS_COUNT(t, segments_out);
 	TCPS_COUNT_ADD(t, bytes_out, len);
@@ -568,6 +574,7 @@ static __attribute__((noinline)) void flush_one(struct tcps *t, struct tcps_conn
 {
 	if (c->own != OWN_V4 && output_whole(t, c, true))
 		return;
+	c->flags &= ~CF_TOUCHED;
 	if (__builtin_expect((c->flags & CF_RESUME) != 0, 0))
 		resume_late(c);
 	else
@@ -579,17 +586,17 @@ void tcps_flush(struct tcps *t, uint64_t now_ns)
 	tcps_clock(t, now_ns);
 	t->tx_starved = false;
 	/* As many as there are now: one that touches itself again waits for the next flush. */
-	uint32_t end = t->flush_end = t->touched_count;
+	uint32_t end = t->touched_count;
 	for (uint32_t at = 0; at < end; at++) {
 		uint32_t idx = t->touched[at];
-		t->flush_at = at + 1;
 		if (__builtin_expect(idx == TCPS_NIL, 0))
 			continue;
 		struct tcps_conn *c = &t->conns[idx];
-		c->flags &= ~CF_TOUCHED;
 		t->touched[at] = TCPS_NIL;
 		if (__builtin_expect(c->own == OWN_V4, 1) && __builtin_expect(output_whole(t, c, false), 1))
 			continue;
+		t->flush_at = at + 1;
+		t->flush_end = end;
 		flush_one(t, c);
 		end = t->flush_end; /* the list may have been squeezed */
 		at = t->flush_at - 1;

@@ -59,7 +59,7 @@ static void keepalive_due(struct tcps_conn *c)
 
 static uint64_t backed_off_ns(const struct tcps_conn *c, unsigned shift)
 {
-	uint64_t delay = (uint64_t)c->rto_us * 1000;
+	uint64_t delay = tcps_rto_ns(c);
 	delay <<= shift < BACKOFF_SHIFT_MAX ? shift : BACKOFF_SHIFT_MAX;
 	return delay < c->t->cfg.rto_max_ns ? delay : c->t->cfg.rto_max_ns;
 }
@@ -155,7 +155,7 @@ static void rexmt_due(struct tcps_conn *c)
 		return;
 	}
 	if (cold->rexmt_count == 0)
-		cold->stuck_since_ms = tcps_coarse_ms(t->now_ns - (uint64_t)c->rto_us * 1000);
+		cold->stuck_since_ms = tcps_coarse_ms(t->now_ns - tcps_rto_ns(c));
 	if (cold->rexmt_count >= tries_max || (!opening && out_of_patience(c))) {
 		give_up(c);
 		return;
@@ -172,7 +172,7 @@ static void rexmt_due(struct tcps_conn *c)
 		if (c->snd_wnd == 0)
 			back_to_una(c);
 	}
-	tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
+	tcps_arm_rexmt(c, tcps_rto_ns(c));
 	tcps_output(c);
 }
 
@@ -186,7 +186,7 @@ static void loss_timer_due(struct tcps_conn *c)
 		tcps_tlp_due(c);
 		return;
 	}
-	tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
+	tcps_arm_rexmt(c, tcps_rto_ns(c));
 	tcps_rack_detect(c);
 	if (c->flags & CF_RECOVERY)
 		tcps_cc_prr(c, 0);

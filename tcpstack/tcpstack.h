@@ -129,7 +129,10 @@ struct tcps_tx_meta {
  * until on_closed() returned.
  */
 struct tcps_ops {
-	/* A writable frame of at least `len` bytes, contiguous; NULL: none now, the stack tries again on a later call. */
+	/*
+	 * A writable frame of at least `len` bytes, contiguous; NULL: none now, the stack tries again on a later call. This and
+	 * tx_send() call nothing of the stack.
+	 */
 	uint8_t *(*tx_alloc)(void *ctx, size_t len, void **handle);
 	/* The frame is complete; ownership of `handle` goes to the callee. */
 	void (*tx_send)(void *ctx, void *handle, size_t len, const struct tcps_tx_meta *meta);

@@ -20,8 +20,8 @@
 struct tcps_timer {
 	struct tcps_timer *next;
 	struct tcps_timer **pprev; /* NULL: not armed */
-	uint64_t at_tick : 56;
 	uint64_t kind : 8;
+	uint64_t at_tick : 56;
 };
 
 struct tcps_wheel {

@@ -133,12 +133,22 @@ static const struct tcps_ops ops = {tx_alloc, tx_send, on_accept, on_connected, 
 
 static uint32_t rx_flags;
 
-/* What a worker does with a burst of one. */
-__attribute__((noinline)) void cost_pair(struct tcps *t, const uint8_t *frame, size_t len, uint64_t now_ns);
-__attribute__((noinline)) void cost_pair(struct tcps *t, const uint8_t *frame, size_t len, uint64_t now_ns)
+COST void cost_input(struct tcps *t, const uint8_t *frame, size_t len, uint32_t flags, uint64_t now_ns);
+COST void cost_tick(struct tcps *t, uint64_t now_ns);
+COST void cost_flush(struct tcps *t, uint64_t now_ns);
+
+COST void cost_input(struct tcps *t, const uint8_t *frame, size_t len, uint32_t flags, uint64_t now_ns)
 {
-	tcps_input(t, frame, len, rx_flags, now_ns);
+	tcps_input(t, frame, len, flags, now_ns);
+}
+
+COST void cost_tick(struct tcps *t, uint64_t now_ns)
+{
 	tcps_tick(t, now_ns);
+}
+
+COST void cost_flush(struct tcps *t, uint64_t now_ns)
+{
 	tcps_flush(t, now_ns);
 }
 
@@ -149,10 +159,13 @@ static void drain(struct end *e, uint64_t now_ns)
 		static uint8_t copy[2048];
 		size_t len = e->queue_len[i];
 		memcpy(copy, e->queue[i], len);
-		if (e->echo)
-			cost_pair(e->t, copy, len, now_ns);
-		else
+		if (e->echo) { /* what a worker does with a burst of one */
+			cost_input(e->t, copy, len, rx_flags, now_ns);
+			cost_tick(e->t, now_ns);
+			cost_flush(e->t, now_ns);
+		} else {
 			tcps_input(e->t, copy, len, rx_flags, now_ns);
+		}
 	}
 	e->queued = 0;
 	tcps_tick(e->t, now_ns);
