@@ -24,10 +24,10 @@ static const char *check_timers(const struct tcps_conn *c)
 		if (!tcps_timer_armed(&c->timer) || c->timer.at_tick > c->t->wheel.cur_tick + 1)
 			return "a deadline is set that no timer keeps";
 	}
-	if (c->state >= TCPS_ESTABLISHED && c->head_idx != TCPS_NIL && c->snd_buf_bytes == 0 && !tcps_timer_armed(&c->timer))
-		return "an empty queue keeps a block that no timer takes back";
 	if ((c->flags & CF_TOUCHED) != 0)
 		return NULL;
+	if (c->state >= TCPS_ESTABLISHED && c->head_idx != TCPS_NIL && c->snd_buf_bytes == 0 && !tcps_timer_armed(&c->timer))
+		return "an empty queue keeps a block that no timer takes back";
 	bool opening = c->state == TCPS_SYN_SENT || c->state == TCPS_SYN_RECEIVED;
 	if ((opening || pending_send(c)) && c->rexmt_deadline_ns == TCPS_NEVER &&
 	    !((c->flags & CF_WHOLE) != 0 && tcps_timer_armed(&c->timer)))

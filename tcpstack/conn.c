@@ -72,8 +72,9 @@ void tcps_conn_peer(const struct tcps_conn *c, struct tcps_peer *peer)
 
 struct tcps_conn *tcps_conn_find_peer(struct tcps *t, const struct tcps_peer *peer)
 {
-	return peer->v6 ? tcps_conn_find6(t, peer->addr, peer->ports_raw, peer->own)
-			: tcps_conn_find(t, peer->key, peer->ports_raw);
+	struct tcps_conn *c = peer->v6 ? tcps_conn_find6(t, peer->addr, peer->ports_raw, peer->own)
+				       : tcps_conn_find(t, peer->key, peer->ports_raw);
+	return c == &t->nobody ? NULL : c;
 }
 
 /* Makes a block in state CLOSED, in the table. NULL: no block or no way to the peer. */
@@ -161,7 +162,7 @@ static void table_remove(struct tcps *t, struct tcps_conn *c)
 		link = &t->colds[*link].hash_next_idx;
 	*link = c->cold->hash_next_idx;
 	if (t->last_found == c)
-		t->last_found = NULL;
+		t->last_found = &t->nobody;
 	if (t->last_found6 == c)
 		t->last_found6 = NULL;
 }

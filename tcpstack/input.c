@@ -77,7 +77,7 @@ static inline __attribute__((always_inline)) void lend_in_order(struct tcps *t, 
 								uint32_t len)
 {
 	/* Before the reader, which may well have something to send. */
-	if ((c->flags & CF_TOUCHED) == 0)
+	if (__builtin_expect((c->flags & CF_TOUCHED) == 0, 1))
 		tcps_touch_new(t, c);
 	c->flags |= CF_IN_DATA | CF_BUSY;
 	size_t n = t->ops.on_data(c->user, data, len);
@@ -127,8 +127,10 @@ static inline __attribute__((always_inline)) void acked_whole(struct tcps *t, st
 
 /* What is noted of an ordinary segment before its ACK and its bytes are taken. */
 static inline __attribute__((always_inline)) void note_segment(struct tcps *t, struct tcps_conn *c, const uint8_t *tcp,
-							       uint32_t seq)
+							       uint32_t seq, bool ts, uint32_t ts_val)
 {
+	if (ts && seq == c->last_ack_sent) /* RFC 7323 4.3: the echo is of the first segment not acknowledged yet */
+		c->ts_recent = ts_val;
 	c->snd_wl1 = seq;
 	c->last_rx_ms = tcps_coarse_ms(t->now_ns);
 	TCPS_COUNT(t, segments_in);
@@ -161,20 +163,21 @@ static inline __attribute__((always_inline)) bool fast_path(struct tcps *t, stru
 		if (__builtin_expect(get_raw32(tcp + TCP_HLEN) != htobe32(TCP_OPT_TS_WORD) || seq_lt(ts_val, c->ts_recent), 0))
 			return false;
 	}
-	bool whole = acked == c->snd_buf_bytes && (flags & (CF_WHOLE | CF_OVER_HIGH)) == CF_WHOLE;
-	if (__builtin_expect(!whole, 0) && (acked > c->snd_max - c->snd_una || (acked | len) == 0))
-		return false;
-	if (ts && seq == c->last_ack_sent) /* RFC 7323 4.3: the echo is of the first segment not acknowledged yet */
-		c->ts_recent = ts_val;
-	note_segment(t, c, tcp, seq);
-	if (__builtin_expect(whole, 1)) {
+	if (__builtin_expect((flags & CF_WHOLE) != 0, 1) && __builtin_expect(ack == c->snd_max, 1) &&
+	    __builtin_expect(acked == c->snd_buf_bytes, 1)) {
+		note_segment(t, c, tcp, seq, ts, ts_val);
 		acked_whole(t, c, ack, acked);
-	} else if (acked != 0) {
-		c->flags |= CF_BUSY;
-		tcps_acked(c, ack);
-		if (len == 0 || (c->flags & CF_DEAD) != 0) {
-			tcps_conn_leave(c, false);
-			return true;
+	} else {
+		if (acked > c->snd_max - c->snd_una || (acked | len) == 0)
+			return false;
+		note_segment(t, c, tcp, seq, ts, ts_val);
+		if (acked != 0) {
+			c->flags |= CF_BUSY;
+			tcps_acked(c, ack);
+			if (len == 0 || (c->flags & CF_DEAD) != 0) {
+				tcps_conn_leave(c, false);
+				return true;
+			}
 		}
 	}
 	if (len != 0)
@@ -234,6 +237,8 @@ static __attribute__((noinline)) void slow_path4(struct tcps *t, struct tcps_con
 {
 	const uint8_t *ip = frame + ETH_HLEN, *tcp = frame + TCP_OFFSET;
 	struct tcps_peer peer;
+	if (c == &t->nobody)
+		c = NULL;
 	if (c != NULL && (c->flags & CF_TS) == 0 && fast_path_call(t, c, tcp, left))
 		return;
 	tcps_peer4(&peer, get_raw32(ip + 12), get_raw32(tcp));

@@ -342,7 +342,7 @@ struct tcps {
 	uint32_t touched_count, touched_max;
 	uint32_t flush_at, flush_end; /* how far a running flush is */
 	bool tx_starved;              /* the last attempt found no frame */
-	struct tcps_conn *last_found; /* segments of one connection often come together */
+	struct tcps_conn *last_found; /* segments of one connection often come together; `nobody` where there is none */
 	struct tcps_conn *last_found6;
 	uint64_t mac_raw;       /* ours, in the first six bytes */
 	uint32_t fast_type_raw; /* the Ethernet type that needs no closer look: IPv4, or none while the address may not be used, or
@@ -371,6 +371,7 @@ struct tcps {
 	uint64_t listening_newreno[65536 / 64]; /* of those, where NewReno was asked for in place of CUBIC */
 	uint64_t counters[TCPS_CNT_COUNT];
 	struct tcps_wheel wheel;
+	struct tcps_conn nobody; /* has no address and no port */
 };
 
 #define TCPS_COUNT(t, name)        ((t)->counters[TCPS_CNT_##name]++)
@@ -590,12 +591,12 @@ static inline void tcps_conn_leave(struct tcps_conn *c, bool was_busy)
 		tcps_conn_slot_free(c);
 }
 
-/* Over IPv4. */
+/* Over IPv4. Where address and port of the peer are 0, it may be `nobody`. */
 static inline __attribute__((always_inline)) struct tcps_conn *tcps_conn_find(struct tcps *t, uint32_t peer_addr_raw,
 									      uint32_t ports_raw)
 {
 	struct tcps_conn *last = t->last_found;
-	if (last != NULL && last->ports_raw == ports_raw && last->peer_key == peer_addr_raw)
+	if (__builtin_expect(last->ports_raw == ports_raw, 1) && __builtin_expect(last->peer_key == peer_addr_raw, 1))
 		return last;
 	uint32_t idx = t->buckets[tcps_hash_key(t, peer_addr_raw, ports_raw) & t->bucket_mask];
 	while (idx != TCPS_NIL) {
@@ -814,7 +815,7 @@ static inline void tcps_rtt_sample(struct tcps_conn *c, uint32_t rtt_us)
 	cold->srtt_us_x8 = srtt;
 	cold->rttvar_us_x4 = var;
 	/* RFC 8985 6.1 wants a minimum of recent times, so that a path that grew longer is learnt. */
-	if (r <= cold->rack.min_rtt_us || __builtin_expect(c->last_rx_ms - cold->rack.min_rtt_at_ms > TCPS_MIN_RTT_AGE_MS, 0)) {
+	if (__builtin_expect(r <= cold->rack.min_rtt_us, 0) || __builtin_expect(c->last_rx_ms - cold->rack.min_rtt_at_ms > TCPS_MIN_RTT_AGE_MS, 0)) {
 		cold->rack.min_rtt_us = r;
 		cold->rack.min_rtt_at_ms = c->last_rx_ms;
 	}

@@ -38,8 +38,10 @@ static inline bool share_is_used(const struct tcps_conn *c)
 /* Looked at where a block or a slice is taken, so that the path of a delivery need not. */
 static inline void mark_if_over(struct tcps_conn *c)
 {
-	if (c->snd_buf_bytes != 0 && (c->snd_buf_bytes > c->t->cfg.send_high_water_bytes || share_is_used(c)))
+	if (c->snd_buf_bytes != 0 && (c->snd_buf_bytes > c->t->cfg.send_high_water_bytes || share_is_used(c))) {
 		c->flags |= CF_OVER_HIGH;
+		tcps_sent_settle(c); /* what acked_whole() need not ask */
+	}
 }
 
 static inline void link_tail(struct tcps_conn *c, uint32_t idx)

@@ -108,6 +108,8 @@ size_t tcps_mem_bytes(const struct tcps_config *cfg)
 static void pools_init(struct tcps *t)
 {
 	const struct tcps_config *cfg = &t->cfg;
+	t->nobody = (struct tcps_conn){.flags = CF_DEAD, .own = OWN_V4};
+	t->last_found = &t->nobody;
 	t->conn_free_idx = TCPS_NIL;
 	for (uint32_t i = cfg->conns_max; i-- > 0;) {
 		t->colds[i].hash_next_idx = t->conn_free_idx;
@@ -251,7 +253,7 @@ static __attribute__((noinline)) void tick_with_work(struct tcps *t, uint64_t no
 
 void tcps_tick(struct tcps *t, uint64_t now_ns)
 {
-	if (__builtin_expect(now_ns >> TCPS_WHEEL_TICK_SHIFT >= t->wheel.next_tick || t->tx_starved, 0))
+	if (__builtin_expect(now_ns >> TCPS_WHEEL_TICK_SHIFT >= t->wheel.next_tick, 0))
 		tick_with_work(t, now_ns);
 }
 

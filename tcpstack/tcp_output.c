@@ -136,6 +136,7 @@ static inline __attribute__((always_inline)) enum tcps_emit emit(struct tcps_con
 	if (__builtin_expect(f == NULL, 0)) {
 		TCPS_COUNT(t, tx_blocked);
 		t->tx_starved = true;
+		t->wheel.next_tick = 0; /* the next tcps_tick() has something to do */
 		return EMIT_NO_FRAME;
 	}
 	memcpy(f, n->eth, TCPS_ETH_ROOM); /* what is too much is overwritten */
@@ -371,27 +372,8 @@ static inline uint32_t segment_len(const struct tcps_conn *c, uint32_t left, boo
 	return *wait ? 0 : room;
 }
 
-/* RFC 5681 4.1: after an idle time longer than the RTO the old window says nothing about the path. */
-static inline bool was_idle(const struct tcps_conn *c)
-{
-	uint32_t idle_ms = tcps_coarse_ms(c->t->now_ns) - c->last_rx_ms;
-	return (uint64_t)idle_ms * 1000 > tcps_rto_us(c);
-}
-
-static inline void restart_after_idle(struct tcps_conn *c)
-{
-	uint32_t initial = 10u * c->mss;
-	if (c->cwnd_bytes <= initial || c->snd_max != c->snd_una)
-		return;
-	if (was_idle(c)) {
-		c->cwnd_bytes = initial;
-		c->cold->cubic.in_epoch = false;
-	}
-}
-
 static inline enum tcps_emit send_stream(struct tcps_conn *c, bool *sent_any)
 {
-	restart_after_idle(c);
 	for (;;) {
 		int32_t left = tcps_left(c);
 		bool fin = tcps_fin_owed(c) && left >= 0;
@@ -455,6 +437,8 @@ void tcps_output(struct tcps_conn *c)
 			output_syn(c);
 		return;
 	}
+	if (c->snd_buf_bytes == 0 && !tcps_timer_armed(&c->timer))
+		tcps_send_free(c); /* of a reservation that came to nothing */
 	tcps_send_sync(c);
 	tcps_sent_settle(c);
 	bool sent_any = false;
@@ -498,7 +482,7 @@ void tcps_window_open(struct tcps_conn *c)
 /* States in which a flush has more to think of than "send what is queued". */
 #define CF_SLOW_OUTPUT                                                                                                             \
 	(CF_RESUME | CF_LOST | CF_SCORE | CF_RECOVERY | CF_RTO | CF_PERSIST | CF_FIN_QUEUED | CF_OOO | CF_DSACK | CF_PAUSED |      \
-	 CF_EOF | CF_NO_NEIGH | CF_DEAD | CF_T_REO | CF_ECN)
+	 CF_EOF | CF_NO_NEIGH | CF_DEAD | CF_T_REO | CF_ECN | CF_OVER_HIGH)
 
 /*
  * What nearly every flush finds: nothing in flight, some bytes at the end of one block, no more than a segment, and room for
@@ -512,9 +496,7 @@ static inline __attribute__((always_inline)) bool output_whole(struct tcps *t, s
 	/* ESTABLISHED and timestamps are in the word. */
 	uint32_t odd = (c->flags & CF_SLOW_OUTPUT) | (uint32_t)(c->plain_raw ^ htobe16((uint16_t)(header_len << 10 | TCP_ACK))) |
 		       (c->snd_una ^ c->snd_max) | (c->cur_idx ^ c->tail_idx);
-	if (__builtin_expect(odd != 0 || len - 1 >= mss || len > c->snd_wnd || c->tail_ptr == NULL ||
-				     (c->cwnd_bytes > 10u * mss && was_idle(c)),
-			     0))
+	if (__builtin_expect(odd != 0 || len - 1 >= mss || len > c->snd_wnd || c->tail_ptr == NULL, 0))
 		return false;
 	struct tcps_neigh *n = &t->neighs[c->neigh_idx];
 	const struct tcps_form *form = &t->form[v6 ? c->own : OWN_V4];
@@ -600,10 +582,12 @@ void tcps_flush(struct tcps *t, uint64_t now_ns)
 		flush_one(t, c);
 		end = t->flush_end; /* the list may have been squeezed */
 		at = t->flush_at - 1;
-		if (__builtin_expect(t->tx_starved, 0))
-			break;
+		if (__builtin_expect(t->tx_starved, 0)) {
+			tcps_touched_squeeze(t);
+			return;
+		}
 	}
-	if (__builtin_expect(end == t->touched_count, 1) && !t->tx_starved)
+	if (__builtin_expect(end == t->touched_count, 1))
 		t->touched_count = 0;
 	else
 		tcps_touched_squeeze(t);

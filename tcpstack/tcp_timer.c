@@ -194,9 +194,29 @@ static void loss_timer_due(struct tcps_conn *c)
 	tcps_output(c);
 }
 
+/*
+ * RFC 5681 4.1: after an idle time longer than the RTO the old window says nothing about the path. Looked at here, where such a
+ * connection comes by anyway, and not where the next tick is to go out. Returns when to look again.
+ */
+static uint64_t restart_after_idle(struct tcps_conn *c)
+{
+	struct tcps *t = c->t;
+	uint32_t initial = 10u * c->mss;
+	if (c->cwnd_bytes <= initial || c->snd_max != c->snd_una || c->state < TCPS_ESTABLISHED)
+		return TCPS_NEVER;
+	uint64_t idle_ns = (uint64_t)(tcps_coarse_ms(t->now_ns) - c->last_rx_ms) << 20, rto_ns = tcps_rto_ns(c);
+	if (idle_ns <= rto_ns)
+		return t->now_ns + rto_ns - idle_ns + (1u << 20);
+	c->cwnd_bytes = initial;
+	c->cold->cubic.in_epoch = false;
+	return TCPS_NEVER;
+}
+
 static void next_deadline(struct tcps_conn *c)
 {
-	uint64_t at = c->rexmt_deadline_ns;
+	uint64_t at = restart_after_idle(c);
+	if (c->rexmt_deadline_ns < at)
+		at = c->rexmt_deadline_ns;
 	if (c->delack_deadline_ns < at)
 		at = c->delack_deadline_ns;
 	if (c->cold->keep_deadline_ns < at)

@@ -84,6 +84,11 @@ static void more_than_a_reservation_may_hold_is_refused(void **state)
 	(void)state;
 	assert_non_null(tcps_reserve(rig.conn, TCPS_RESERVE_MAX));
 	assert_null(tcps_reserve(rig.conn, TCPS_BLOCK_BYTES));
+	tcps_commit(rig.conn, 0);
+	rig_flush();
+	struct tcps_usage u;
+	tcps_usage(rig.t, &u);
+	assert_int_equal(u.blocks_in_use, 0);
 }
 
 static void a_reservation_without_a_commit_leaves_no_byte(void **state)
