@@ -106,21 +106,14 @@ static inline void take_window(struct tcps_conn *c, uint32_t wnd)
 		c->snd_wnd = wnd; /* what waits for it goes out with the ACK or the data that came along */
 }
 
-/*
- * All of what output_whole() sent is acknowledged, and nothing was queued since: the life of most ticks. The block stays for
- * the next; the connection's timer, which is armed for the time-out that is not needed now, gives it back.
- */
+/* All of what output_whole() sent is acknowledged, and nothing was queued since: the life of most ticks. */
 static inline __attribute__((always_inline)) void acked_whole(struct tcps *t, struct tcps_conn *c, uint32_t ack, uint32_t acked)
 {
 	tcps_rtt_sample(c, t->now_us - c->whole_us);
 	c->snd_una = ack;
-	c->snd_buf_bytes = 0;
-	c->tail_ptr -= acked;
-	c->tail_room += acked;
 	c->flags &= ~CF_WHOLE;
 	c->rexmt_deadline_ns = TCPS_NEVER;
-	if (__builtin_expect(t->block_free_count < t->blocks_scarce, 0))
-		tcps_send_free(c);
+	tcps_send_keep(t, c, acked);
 	if (__builtin_expect(acked + 2u * c->mss >= c->cwnd_bytes, 0))
 		tcps_cc_acked(c, acked, acked);
 }
@@ -149,6 +142,8 @@ static inline __attribute__((always_inline)) bool fast_path(struct tcps *t, stru
 	const uint16_t looked_at = htobe16(0xf000 | (FLAGS_KNOWN & ~TCP_PSH));
 	const uint32_t header_len = TCP_HLEN + (ts ? TCP_OPT_TS_LEN : 0);
 	uint32_t seq = get_be32(tcp + 4), ack = get_be32(tcp + 8), flags = c->flags;
+	if (TCPS_GENERAL_ONLY)
+		return false;
 	uint32_t acked = ack - c->snd_una, len = left - header_len; /* too short for its options: longer than any window */
 	/* The state is in plain_raw, too. */
 	if (__builtin_expect((((get_raw16(tcp + 12) & looked_at) ^ c->plain_raw) | (seq ^ c->rcv_nxt) |
@@ -173,7 +168,7 @@ static inline __attribute__((always_inline)) bool fast_path(struct tcps *t, stru
 		note_segment(t, c, tcp, seq, ts, ts_val);
 		if (acked != 0) {
 			c->flags |= CF_BUSY;
-			tcps_acked(c, ack);
+			tcps_acked(c, ack, ts ? get_be32(tcp + TCP_HLEN + 8) : 0);
 			if (len == 0 || (c->flags & CF_DEAD) != 0) {
 				tcps_conn_leave(c, false);
 				return true;

@@ -15,6 +15,11 @@
 #include "tcpstack/wheel.h"
 #include "tcpstack/wire.h"
 
+/* Set for the test that compares the short paths in and out with the general ones: it leaves the short ones out. */
+#ifndef TCPS_GENERAL_ONLY
+#define TCPS_GENERAL_ONLY 0
+#endif
+
 #define TCPS_NIL            UINT32_MAX
 #define TCPS_BLOCK_ROOM     (TCPS_BLOCK_BYTES - 16u)
 #define TCPS_OOO_MAX        16u
@@ -490,7 +495,8 @@ void tcps_cc_prr(struct tcps_conn *c, uint32_t delivered_bytes);
 #define TCPS_RTT_MAX_US         60000000u /* so that its multiples fit in 32 bits */
 #define TCPS_MIN_RTT_AGE_MS     10000u
 void tcps_segment(struct tcps_conn *c, struct tcps_seg *s);
-void tcps_acked(struct tcps_conn *c, uint32_t ack); /* on the fast path: no scoreboard, no recovery */
+/* On the fast path: no scoreboard, no recovery. `ts_ecr` 0: no timestamps. */
+void tcps_acked(struct tcps_conn *c, uint32_t ack, uint32_t ts_ecr);
 /* The general path, the ACK being acceptable. `plain_duplicate`: as RFC 5681 2 has it. */
 void tcps_acked_general(struct tcps_conn *c, const struct tcps_seg *s, bool plain_duplicate);
 void tcps_measure_syn(struct tcps_conn *c, uint32_t ts_ecr);
@@ -868,6 +874,19 @@ static inline void tcps_sent_push(struct tcps_conn *c, uint32_t seq, uint32_t en
 		last->end_seq = end_seq;
 	else
 		tcps_sent_push_slow(c, seq, end_seq, flags);
+}
+
+/*
+ * All that was queued is acknowledged and lay in one slice of inline bytes: its block stays for the next. The connection's timer,
+ * still armed for the time-out that is not needed now, gives it back.
+ */
+static inline void tcps_send_keep(struct tcps *t, struct tcps_conn *c, uint32_t bytes)
+{
+	c->snd_buf_bytes = 0;
+	c->tail_ptr -= bytes;
+	c->tail_room += bytes;
+	if (__builtin_expect(t->block_free_count < t->blocks_scarce, 0))
+		tcps_send_free(c);
 }
 
 static inline void tcps_send_emptied(struct tcps_conn *c)

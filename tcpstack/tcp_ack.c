@@ -68,13 +68,10 @@ static __attribute__((noinline)) void acked_unusual(struct tcps_conn *c, bool fi
 static inline bool drop_acked(struct tcps_conn *c, uint32_t bytes)
 {
 	struct tcps *t = c->t;
-	uint32_t head = c->head_idx;
-	if (__builtin_expect(bytes == c->snd_buf_bytes && head == c->tail_idx && head < t->cfg.blocks_max, 1)) {
-		/* All of it, and all in one block: the life of most ticks. */
-		c->snd_buf_bytes = 0;
-		tcps_send_emptied(c);
-		c->cold->snd_blocks = 0;
-		tcps_block_free(t, head);
+	if (bytes != 0 && bytes == c->snd_buf_bytes && c->head_idx == c->tail_idx && c->tail_ptr != NULL &&
+	    (c->flags & CF_FIN_QUEUED) == 0) {
+		c->cur_off = 0;
+		tcps_send_keep(t, c, bytes);
 		return true;
 	}
 	if (bytes != 0)
@@ -99,7 +96,7 @@ static inline void advance_una(struct tcps_conn *c, uint32_t ack)
 		tcps_arm_rexmt(c, tcps_rto_ns(c));
 }
 
-void tcps_acked(struct tcps_conn *c, uint32_t ack)
+void tcps_acked(struct tcps_conn *c, uint32_t ack, uint32_t ts_ecr)
 {
 	struct tcps_cold *cold = c->cold;
 	uint32_t acked = ack - c->snd_una, pipe = c->snd_nxt - c->snd_una;
@@ -110,6 +107,8 @@ void tcps_acked(struct tcps_conn *c, uint32_t ack)
 	tcps_sent_acked(c, ack, &d);
 	if (d.has_rtt)
 		tcps_rtt_sample(c, d.rtt_us);
+	else
+		measure_echo(c, ts_ecr);
 	cold->rack.valid &= cold->sent_first_idx != TCPS_NIL;
 	if (!drop_acked(c, bytes))
 		return;

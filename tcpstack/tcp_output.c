@@ -50,6 +50,13 @@ static inline uint16_t tcp_cksum(const struct tcps *t, const struct tcps_conn *c
 	return (uint16_t)~tcps_sum_fold64(sum);
 }
 
+static __attribute__((noinline)) void starved(struct tcps *t)
+{
+	TCPS_COUNT(t, tx_blocked);
+	t->tx_starved = true;
+	t->wheel.next_tick = 0; /* the next tcps_tick() has something to do */
+}
+
 static __attribute__((noinline)) enum tcps_emit no_neighbour(struct tcps_conn *c)
 {
 	struct tcps *t = c->t;
@@ -134,9 +141,7 @@ static inline __attribute__((always_inline)) enum tcps_emit emit(struct tcps_con
 	void *handle;
 	uint8_t *f = t->ops.tx_alloc(t->ctx, frame_len, &handle);
 	if (__builtin_expect(f == NULL, 0)) {
-		TCPS_COUNT(t, tx_blocked);
-		t->tx_starved = true;
-		t->wheel.next_tick = 0; /* the next tcps_tick() has something to do */
+		starved(t);
 		return EMIT_NO_FRAME;
 	}
 	memcpy(f, n->eth, TCPS_ETH_ROOM); /* what is too much is overwritten */
@@ -493,6 +498,8 @@ static inline __attribute__((always_inline)) bool output_whole(struct tcps *t, s
 {
 	const uint32_t header_len = TCP_HLEN + TCP_OPT_TS_LEN;
 	uint32_t len = c->snd_buf_bytes, mss = c->mss;
+	if (TCPS_GENERAL_ONLY)
+		return false;
 	/* ESTABLISHED and timestamps are in the word. */
 	uint32_t odd = (c->flags & CF_SLOW_OUTPUT) | (uint32_t)(c->plain_raw ^ htobe16((uint16_t)(header_len << 10 | TCP_ACK))) |
 		       (c->snd_una ^ c->snd_max) | (c->cur_idx ^ c->tail_idx);
@@ -502,9 +509,13 @@ static inline __attribute__((always_inline)) bool output_whole(struct tcps *t, s
 	const struct tcps_form *form = &t->form[v6 ? c->own : OWN_V4];
 	size_t frame_len = form->tcp_at + header_len + len;
 	void *handle;
-	uint8_t *f;
-	if (__builtin_expect(n->state <= NEIGH_STALE, 0) || (f = t->ops.tx_alloc(t->ctx, frame_len, &handle)) == NULL)
+	if (__builtin_expect(n->state <= NEIGH_STALE, 0))
 		return false;
+	uint8_t *f = t->ops.tx_alloc(t->ctx, frame_len, &handle);
+	if (__builtin_expect(f == NULL, 0)) {
+		starved(t); /* flush_one() looks at it */
+		return false;
+	}
 	uint8_t *tcp = f + form->tcp_at;
 	uint32_t seq = c->snd_nxt, end = seq + len;
 	memcpy(f, n->eth, TCPS_ETH_ROOM); /* what is too much is overwritten */
@@ -543,7 +554,7 @@ static inline __attribute__((always_inline)) bool output_whole(struct tcps *t, s
 	/* The deadline itself is worked out when the timer fires, which is early enough: tcps_sent_settle(). */
 	uint64_t least_ns = t->now_ns + (uint64_t)t->rto_min_us * 1000;
 	if (__builtin_expect(!tcps_timer_armed(&c->timer) || c->timer.at_tick > least_ns >> TCPS_WHEEL_TICK_SHIFT, 0))
-		tcps_wheel_set(&t->wheel, &c->timer, least_ns);
+		tcps_conn_rearm(c, t->now_ns + tcps_rto_ns(c));
 	TCPS_COUNT(t, frames_out);
 	TCPS_COUNT(t, segments_out);
 	TCPS_COUNT_ADD(t, bytes_out, len);
@@ -557,6 +568,10 @@ static __attribute__((noinline)) void flush_one(struct tcps *t, struct tcps_conn
 	if (c->own != OWN_V4 && output_whole(t, c, true))
 		return;
 	c->flags &= ~CF_TOUCHED;
+	if (t->tx_starved) {
+		put_off(c, EMIT_NO_FRAME);
+		return;
+	}
 	if (__builtin_expect((c->flags & CF_RESUME) != 0, 0))
 		resume_late(c);
 	else

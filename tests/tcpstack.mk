@@ -26,3 +26,14 @@ BENCH_PROGRAMS += $(BUILD)/bench/tcp_bench
 .PHONY: tcp-bench
 tcp-bench: $(BUILD)/bench/tcp_bench
 	@$<
+
+# The simulator over a stack without its short paths: every frame of a world must be the same (tests/sim/short_paths).
+GENERAL_OBJS := $(patsubst $(BUILD)/%,$(BUILD)/general/%,$(TCPSTACK_OBJS))
+$(BUILD)/general/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC      $< (general paths only)"
+	@$(CC) $(CPPFLAGS) -DTCPS_GENERAL_ONLY=1 $(CFLAGS) $(CFLAGS_tcpstack) -MMD -MP -c -o $@ $<
+$(BUILD)/bin/tcp_sim_general: $(call objs,tests/sim,tcp_sim tcp_app tcp_host net) $(GENERAL_OBJS)
+	@mkdir -p $(@D)
+	@echo "  LD      $@"
+	@$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^)

@@ -46,7 +46,7 @@ struct world {
 	uint64_t too_large;  /* packets that did not fit */
 	uint64_t path_at_ns; /* when the path changes */
 	uint64_t quiet_ns;   /* nothing is opened before: addresses are being asked about */
-	uint64_t steps;
+	uint64_t steps, digest;
 	struct {
 		uint32_t iss, edge;
 		bool seen;
@@ -55,7 +55,7 @@ struct world {
 };
 
 static struct world world;
-static bool verbose, trace;
+static bool verbose, trace, digests;
 static uint64_t totals[TCPS_CNT_COUNT];
 static uint64_t total_steps, total_bytes;
 static double total_virtual_s;
@@ -201,7 +201,7 @@ static void world_init(struct world *w, uint64_t seed)
 		host_config(&cfg[side], side);
 		vary_config(w, &cfg[side], side);
 	}
-	w->now_ns = w->start_ns = pick_start(w, &cfg[0]);
+	w->now_ns = w->start_ns = pick_start(w, &cfg[0]) / 1000 * 1000;
 	set_up_wires(w);
 	for (unsigned side = 0; side < 2; side++) {
 		struct host *h = &w->hosts[side];
@@ -578,6 +578,15 @@ static bool passes(struct world *w, unsigned side, uint8_t *frame, size_t len)
 	return false;
 }
 
+/* FNV-1a over what arrives, where and when. */
+static void add_to_digest(struct world *w, unsigned side, const uint8_t *frame, size_t len)
+{
+	uint64_t h = w->digest ^ (w->now_ns * 2 + side);
+	for (size_t i = 0; i < len; i++)
+		h = (h ^ frame[i]) * 0x100000001b3u;
+	w->digest = h * 0x100000001b3u;
+}
+
 /* Up to 32 frames, as a worker takes them from its port. */
 static void receive_burst(struct world *w)
 {
@@ -591,6 +600,8 @@ static void receive_burst(struct world *w)
 			continue;
 		if (trace)
 			trace_frame(w, side, frame);
+		if (digests)
+			add_to_digest(w, side, frame, len);
 		host_input(&w->hosts[side], frame, len);
 	}
 }
@@ -640,6 +651,8 @@ static bool step(struct world *w)
 		return fail(w, "stalled: nothing is armed, nothing is in flight, and not everything is closed", 0);
 	if (next == NET_NEVER)
 		return true;
+	/* In whole microseconds, which is how finely the stack notes times: then both of its paths have the same deadlines. */
+	next = (next + 999) / 1000 * 1000;
 	w->now_ns = next > w->now_ns ? next : w->now_ns;
 	if (w->now_ns - w->start_ns > BOUND_NS || w->steps > STEPS_MAX)
 		return fail(w, "stalled: not everything is closed within the bound", 0);
@@ -678,6 +691,8 @@ static bool run_seed(uint64_t seed)
 	for (unsigned i = 0; i < w->pair_count; i++)
 		total_bytes += w->clients[i].received + w->servers[i].received;
 	total_steps += w->steps;
+	if (digests)
+		printf("# seed %" PRIu64 ": %016" PRIx64 " after %" PRIu64 " steps\n", seed, w->digest, w->steps);
 	total_virtual_s += (double)(w->now_ns - w->start_ns) / 1e9;
 	if (!ok)
 		printf("# seed %" PRIu64 ": %s\n# replay: build/bin/tcp_sim --seed %" PRIu64 " --count 1\n", seed, w->why, seed);
@@ -697,7 +712,7 @@ static void print_totals(void)
 
 static int usage(int status)
 {
-	fprintf(status == 0 ? stdout : stderr, "usage: tcp_sim [--seed N] [--count N] [--verbose] [--keep-going] [--trace]\n");
+	fprintf(status == 0 ? stdout : stderr, "usage: tcp_sim [--seed N] [--count N] [--verbose] [--keep-going] [--trace] [--digests]\n");
 	return status;
 }
 
@@ -708,6 +723,7 @@ int main(int argc, char **argv)
 						{"verbose", no_argument, NULL, 'v'},
 						{"keep-going", no_argument, NULL, 'k'},
 						{"trace", no_argument, NULL, 't'},
+						{"digests", no_argument, NULL, 'd'},
 						{"help", no_argument, NULL, 'h'},
 						{NULL, 0, NULL, 0}};
 	uint64_t seed = 1, count = 3000, failed = 0, ran = 0;
@@ -726,6 +742,9 @@ int main(int argc, char **argv)
 			break;
 		case 't':
 			trace = true;
+			break;
+		case 'd':
+			digests = true;
 			break;
 		case 'k':
 			keep_going = true;
