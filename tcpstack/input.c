@@ -149,7 +149,8 @@ static inline __attribute__((always_inline)) bool fast_path(struct tcps *t, stru
 	if (__builtin_expect((((get_raw16(tcp + 12) & looked_at) ^ c->plain_raw) | (seq ^ c->rcv_nxt) |
 			      ((flags & (CF_SLOW_INPUT | CF_TS)) ^ (ts ? CF_TS : 0))) != 0,
 			     0) ||
-	    __builtin_expect(len > c->rcv_adv - c->rcv_nxt, 0))
+	    __builtin_expect(len > c->rcv_adv - c->rcv_nxt, 0) ||
+	    __builtin_expect(seq_lt(seq, c->snd_wl1), 0)) /* a later one, come before its turn, told of the window already */
 		return false;
 	uint32_t ts_val = 0;
 	if (ts) {

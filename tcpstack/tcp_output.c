@@ -517,14 +517,13 @@ static inline __attribute__((always_inline)) bool output_whole(struct tcps *t, s
 		return false;
 	}
 	uint8_t *tcp = f + form->tcp_at;
-	uint32_t seq = c->snd_nxt, end = seq + len;
 	memcpy(f, n->eth, TCPS_ETH_ROOM); /* what is too much is overwritten */
 	if (v6)
 		tcps_ipv6_conn_header(c, tcp - IPV6_HLEN, header_len + len);
 	else
 		tcps_ipv4_end(t, tcp - IPV4_HLEN, c->peer_key, IPPROTO_TCP_NUM, IPV4_HLEN + header_len + len, c->addr_sum);
 	put_raw32(tcp, c->ports_raw << 16 | c->ports_raw >> 16);
-	put_be32(tcp + 4, seq);
+	put_be32(tcp + 4, c->snd_nxt);
 	put_be32(tcp + 8, c->rcv_nxt);
 	put_be16(tcp + 12, (uint16_t)(header_len << 10 | TCP_ACK | TCP_PSH));
 	/* The reader goes on. Wide enough still: nothing moves. It fits: tcps_window_budget(). */
@@ -548,11 +547,11 @@ static inline __attribute__((always_inline)) bool output_whole(struct tcps *t, s
 	c->flags = (c->flags & ~(CF_ACK_NOW | CF_T_TLP | CF_TOUCHED)) | CF_WHOLE;
 	c->whole_us = tcps_now_us(t);
 	c->delack_deadline_ns = TCPS_NEVER;
-	if (__builtin_expect(end < len, 0))
+	if (__builtin_expect(__builtin_add_overflow(c->snd_nxt, len, &c->snd_nxt), 0))
 		c->cold->snd_wraps++;
-	c->snd_nxt = c->snd_max = end;
+	c->snd_max = c->snd_nxt;
 	/* The deadline itself is worked out when the timer fires, which is early enough: tcps_sent_settle(). */
-	uint64_t least_ns = t->now_ns + (uint64_t)t->rto_min_us * 1000;
+	uint64_t least_ns = t->now_ns + t->cfg.rto_min_ns;
 	if (__builtin_expect(!tcps_timer_armed(&c->timer) || c->timer.at_tick > least_ns >> TCPS_WHEEL_TICK_SHIFT, 0))
 		tcps_conn_rearm(c, t->now_ns + tcps_rto_ns(c));
 	TCPS_COUNT(t, frames_out);
