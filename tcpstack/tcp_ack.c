@@ -142,6 +142,7 @@ static void take_sacks(struct tcps_conn *c, const struct tcps_seg *s, struct tcp
 	if (is_dsack(b, n, s->ack)) {
 		d->dsack = true;
 		tcps_rack_dsack(c);
+		tcps_undo_dsack(c, &b[0]);
 		i = 1;
 	}
 	for (; i < n; i++) {
@@ -208,7 +209,7 @@ void tcps_acked_general(struct tcps_conn *c, const struct tcps_seg *s, bool plai
 	struct tcps_cold *cold = c->cold;
 	uint32_t acked = s->ack - c->snd_una, pipe = tcps_pipe(c);
 	uint32_t bytes = acked < c->snd_buf_bytes ? acked : c->snd_buf_bytes;
-	struct tcps_delivered d = {0};
+	struct tcps_delivered d = {.has_echo = (c->flags & CF_TS) != 0 && s->has_ts && s->ts_ecr != 0, .ts_ecr = s->ts_ecr};
 	TCPS_COUNT_ADD(t, dup_acks_in, plain_duplicate);
 	if (cold->sacked_bytes == 0)
 		cold->rack.fack_seq = c->snd_una;
@@ -222,10 +223,12 @@ void tcps_acked_general(struct tcps_conn *c, const struct tcps_seg *s, bool plai
 			return;
 		advance_una(c, s->ack);
 	}
+	bool undone = false;
 	if ((c->flags & CF_SACK) != 0) {
 		if (acked != 0)
 			c->dup_acks = 0;
 		take_sacks(c, s, &d);
+		undone = tcps_undo_acked(c, s->ack, acked != 0, &d);
 		if (acked == 0 && d.sacked_bytes != 0 && c->dup_acks < DUP_ACKS_MAX)
 			c->dup_acks++;
 		if (c->flags & CF_TLP_OUT)
@@ -234,6 +237,7 @@ void tcps_acked_general(struct tcps_conn *c, const struct tcps_seg *s, bool plai
 			tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
 		tcps_rack_detect(c);
 	} else {
+		undone = tcps_undo_acked(c, s->ack, acked != 0, &d);
 		d.bytes = newreno(c, acked, plain_duplicate);
 	}
 	cold->rack.valid &= cold->sent_first_idx != TCPS_NIL;
@@ -245,7 +249,7 @@ void tcps_acked_general(struct tcps_conn *c, const struct tcps_seg *s, bool plai
 		uint32_t least = tcps_pipe(c) + c->mss;
 		if ((c->flags & CF_SACK) == 0 && acked != 0 && c->cwnd_bytes < least)
 			c->cwnd_bytes = least;
-	} else if (acked != 0 && !was_in_recovery) {
+	} else if (acked != 0 && !was_in_recovery && !undone) {
 		tcps_cc_acked(c, acked, pipe);
 	}
 	if ((c->flags & CF_SACK) == 0 && c->dup_acks == 0 && cold->lost_bytes == 0)

@@ -311,8 +311,10 @@ static void take_marks(struct tcps_conn *c, const struct tcps_seg *s)
 		ack_now(c);
 	}
 	bool acceptable = (s->flags & TCP_ACK) != 0 && seq_le(s->ack, c->snd_max) && seq_ge(s->ack, c->snd_una);
-	if ((s->flags & TCP_ECE) == 0 || !acceptable || c->state < TCPS_ESTABLISHED || (c->flags & (CF_RECOVERY | CF_RTO)) != 0 ||
-	    seq_le(s->ack, cold->ecn_seq))
+	if ((s->flags & TCP_ECE) == 0 || !acceptable || c->state < TCPS_ESTABLISHED || seq_le(s->ack, cold->ecn_seq))
+		return;
+	tcps_undo_forget(c); /* RFC 4015 3.2: no loss, perhaps, but congestion */
+	if (c->flags & (CF_RECOVERY | CF_RTO))
 		return;
 	TCPS_COUNT(c->t, ecn_reductions);
 	tcps_cc_lost(c);
