@@ -525,6 +525,7 @@ void tcps_segment(struct tcps_conn *c, struct tcps_seg *s);
 void tcps_acked(struct tcps_conn *c, uint32_t ack); /* on the fast path: no scoreboard, no recovery */
 /* The general path, the ACK being acceptable. `plain_duplicate`: as RFC 5681 2 has it. */
 void tcps_acked_general(struct tcps_conn *c, const struct tcps_seg *s, bool plain_duplicate);
+void tcps_acked_late(struct tcps_conn *c, const struct tcps_seg *s); /* the ACK is older than snd_una */
 void tcps_measure_syn(struct tcps_conn *c, uint32_t ts_ecr);
 void tcps_window_changed(struct tcps_conn *c, uint32_t wnd);
 bool tcps_ack_allowed(struct tcps_conn *c); /* rate limit of RFC 5961 section 7 */

@@ -13,9 +13,13 @@
 /* Karn: a segment that was sent again is not timed, but the echoed timestamp tells which copy arrived (RFC 7323 4). */
 static void measure_echo(struct tcps_conn *c, uint32_t ts_ecr)
 {
-	uint32_t age_ms = tcps_ts_now(c->t, c->ts_offset) - ts_ecr;
-	if ((c->flags & CF_TS) != 0 && ts_ecr != 0 && age_ms < TCPS_RTT_MAX_US / 1000)
-		tcps_rtt_sample(c, age_ms * 1000);
+	uint32_t age_ms = tcps_ts_now(c->t, c->ts_offset) - ts_ecr, least_us = c->cold->rack.min_rtt_us;
+	if ((c->flags & CF_TS) == 0 || ts_ecr == 0 || age_ms >= TCPS_RTT_MAX_US / 1000)
+		return;
+	tcps_rtt_sample(c, age_ms * 1000);
+	/* A tick is too coarse for the shortest of all: nought would leave RACK no reordering window. */
+	if (c->cold->rack.min_rtt_us < least_us && least_us != UINT32_MAX)
+		c->cold->rack.min_rtt_us = least_us;
 }
 
 void tcps_measure_syn(struct tcps_conn *c, uint32_t ts_ecr)
@@ -151,6 +155,18 @@ static void take_sacks(struct tcps_conn *c, const struct tcps_seg *s, struct tcp
 		else
 			TCPS_COUNT(c->t, sacks_bad);
 	}
+}
+
+/* RFC 2883: an ACK that others overtook moves nothing, but the duplicate that it tells of is told of nowhere else. */
+void tcps_acked_late(struct tcps_conn *c, const struct tcps_seg *s)
+{
+	struct tcps_range b[TCPS_SACK_BLOCKS_MAX];
+	if (!is_dsack(b, tcps_options_parse_sack(s, b), s->ack))
+		return;
+	const struct tcps_delivered d = {.dsack = true};
+	tcps_rack_dsack(c);
+	tcps_undo_dsack(c, &b[0]);
+	tcps_undo_acked(c, c->snd_una, false, &d);
 }
 
 /* A peer without SACK: three duplicates tell of one loss, an ACK of a part of the flight of the next (RFC 6582 3.2). */

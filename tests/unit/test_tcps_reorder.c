@@ -169,6 +169,7 @@ static struct outcome download(uint64_t seed, const struct wire *wire)
 	const uint64_t *n = tcps_counters(w->hosts[1].t);
 	struct tcps_conn_info info;
 	tcps_info(w->conn, &info);
+	printf("# dsacks out %u in %u paws %u/%u\n",(unsigned)tcps_counters(w->hosts[0].t)[TCPS_CNT_dsacks_out],(unsigned)n[TCPS_CNT_dsacks_in],(unsigned)tcps_counters(w->hosts[0].t)[TCPS_CNT_paws],(unsigned)n[TCPS_CNT_paws]);
 	o.recoveries = n[TCPS_CNT_recoveries];
 	o.timeouts = n[TCPS_CNT_rto_expired];
 	o.resent = info.retransmits;
