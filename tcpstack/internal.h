@@ -187,7 +187,7 @@ struct tcps_undo {
 	uint32_t una_seq; /* when it began */
 	uint32_t cwnd_bytes, ssthresh_bytes;
 	struct tcps_cubic cubic;
-	uint32_t again_ts;      /* the timestamp of its first retransmission ... */
+	uint32_t again_us;      /* when its first retransmission went out ... */
 	uint32_t first_end_seq; /* ... where that ended, and when that range had gone out before */
 	uint32_t first_us;
 	uint32_t again_bytes, again_sum; /* sent again, and not told of as duplicates */
@@ -497,6 +497,7 @@ void tcps_rack_delivered(struct tcps_conn *c, const struct tcps_sent *r, uint32_
 /* Marks what must be lost by now, and arms the reordering timer for what may be. */
 void tcps_rack_detect(struct tcps_conn *c);
 void tcps_rack_dsack(struct tcps_conn *c);
+void tcps_rack_late(struct tcps_conn *c, uint32_t late_us); /* what was taken for lost came so long after */
 void tcps_rack_recovered(struct tcps_conn *c);
 bool tcps_tlp_wanted(const struct tcps_conn *c);
 uint64_t tcps_tlp_delay_ns(const struct tcps_conn *c);

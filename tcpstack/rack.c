@@ -95,6 +95,20 @@ void tcps_rack_dsack(struct tcps_conn *c)
 		k->reo_mult++;
 }
 
+/*
+ * Nothing had been lost, so it had been overtaken, though step 3 does not see that where it was sent again. Spec says the window
+ * grows by a step of min_RTT / 4 a round trip / it grows by as much as was missing: where some packets skip a queue, the
+ * shortest round trip is so short that a hundred steps are needed.
+ */
+void tcps_rack_late(struct tcps_conn *c, uint32_t late_us)
+{
+	struct tcps_rack *k = &c->cold->rack;
+	uint32_t step_us = k->min_rtt_us / 4, mult = k->reo_mult + (step_us != 0 ? late_us / step_us : UINT8_MAX);
+	k->reordered = true;
+	k->reo_mult = (uint8_t)(mult < UINT8_MAX ? mult : UINT8_MAX);
+	k->reo_persist = REO_PERSIST;
+}
+
 void tcps_rack_recovered(struct tcps_conn *c)
 {
 	struct tcps_rack *k = &c->cold->rack;

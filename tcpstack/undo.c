@@ -56,7 +56,7 @@ void tcps_undo_sent(struct tcps_conn *c, const struct tcps_sent *r)
 		return;
 	if (!u->resent) {
 		u->resent = true;
-		u->again_ts = tcps_ts_now(c->t, c->ts_offset);
+		u->again_us = tcps_now_us(c->t);
 		u->first_end_seq = r->end_seq;
 		u->first_us = r->time_us;
 		u->first_was_again = (r->flags & SENT_AGAIN) != 0;
@@ -82,8 +82,9 @@ static bool echo_tells(struct tcps_conn *c, uint32_t ack, const struct tcps_deli
 	if (!u->resent || u->judged || seq_lt(ack, u->first_end_seq))
 		return false;
 	u->judged = true;
-	uint32_t lowest = u->first_was_again ? u->again_ts - TCPS_RTT_MAX_US / 1000 : tcps_ts_at(c, u->first_us);
-	return d->has_echo && seq_lt(d->ts_ecr, u->again_ts) && seq_ge(d->ts_ecr, lowest);
+	uint32_t again_ts = tcps_ts_at(c, u->again_us);
+	uint32_t lowest = u->first_was_again ? again_ts - TCPS_RTT_MAX_US / 1000 : tcps_ts_at(c, u->first_us);
+	return d->has_echo && seq_lt(d->ts_ecr, again_ts) && seq_ge(d->ts_ecr, lowest);
 }
 
 /*
@@ -126,8 +127,6 @@ static void take_back(struct tcps_conn *c)
 	}
 	if (cold->ssthresh_bytes < u->ssthresh_bytes)
 		cold->ssthresh_bytes = u->ssthresh_bytes;
-	/* What was taken for lost had been overtaken, though RFC 8985 6.2 step 3 does not see it: it was sent again. */
-	cold->rack.reordered |= !u->rto;
 	if (c->flags & (CF_RECOVERY | CF_RTO)) {
 		c->flags &= ~(CF_RECOVERY | CF_RTO);
 		c->dup_acks = 0;
@@ -151,7 +150,9 @@ bool tcps_undo_acked(struct tcps_conn *c, uint32_t ack, bool advanced, const str
 		return false;
 	TCPS_COUNT_ADD(c->t, undone_by_frto, frto);
 	TCPS_COUNT_ADD(c->t, undone_by_dsack, dsack && !echo && !frto);
-	if (u->rto && u->resent && (echo || frto))
+	if (!u->rto)
+		tcps_rack_late(c, echo ? tcps_now_us(c->t) - u->again_us : 0);
+	else if (echo || frto)
 		believe_round_trip(c);
 	if (frto)
 		cold->rack.valid = false; /* what seems to be the last sent of what arrived may be the original of it */
