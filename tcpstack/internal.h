@@ -318,6 +318,12 @@ struct tcps_seg {
 	bool ce; /* the IP header bears the mark "congestion experienced" */
 };
 
+/* There may be SACK blocks: more options than timestamps take. */
+static inline bool tcps_seg_may_sack(const struct tcps_seg *s)
+{
+	return s->opts_len > (s->has_ts ? TCP_OPT_TS_LEN : 0);
+}
+
 /* Options of a SYN. */
 struct tcps_syn_opts {
 	uint16_t mss;
@@ -473,6 +479,7 @@ struct tcps_delivered {
 	bool has_rtt, dsack;
 	bool again; /* something that was sent again, or was taken for lost, is among it */
 	bool found; /* something that was taken for lost, and never sent again, is among it */
+	bool by_sack; /* what is told now is not told by the cumulative ACK, whose echo says nothing of it */
 	bool has_echo;
 	uint32_t ts_ecr; /* of the ACK that tells */
 };

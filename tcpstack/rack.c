@@ -30,7 +30,7 @@ void tcps_rack_delivered(struct tcps_conn *c, const struct tcps_sent *r, uint32_
 	else if (seq_lt(end_seq, k->fack_seq) && (r->flags & SENT_AGAIN) == 0)
 		k->reordered = true;
 	/* The ACK of the first transmission, come after the second: it says nothing of when that one went. */
-	bool original = rtt_us < k->min_rtt_us || (d->has_echo && seq_lt(d->ts_ecr, tcps_ts_at(c, r->time_us)));
+	bool original = rtt_us < k->min_rtt_us || (d->has_echo && !d->by_sack && seq_lt(d->ts_ecr, tcps_ts_at(c, r->time_us)));
 	if ((r->flags & SENT_AGAIN) != 0 && original)
 		return;
 	k->rtt_us = rtt_us;

@@ -142,6 +142,7 @@ static void take_sacks(struct tcps_conn *c, const struct tcps_seg *s, struct tcp
 {
 	struct tcps_range b[TCPS_SACK_BLOCKS_MAX];
 	unsigned n = tcps_options_parse_sack(s, b), i = 0;
+	d->by_sack = true;
 	TCPS_COUNT_ADD(c->t, sacks_in, n != 0);
 	if (is_dsack(b, n, s->ack)) {
 		d->dsack = true;
@@ -248,7 +249,7 @@ void tcps_acked_general(struct tcps_conn *c, const struct tcps_seg *s, bool plai
 		if (acked == 0 && d.sacked_bytes != 0 && c->dup_acks < DUP_ACKS_MAX)
 			c->dup_acks++;
 		if (c->flags & CF_TLP_OUT)
-			tcps_tlp_acked(c, s->ack, plain_duplicate && s->opts_len <= TCP_OPT_TS_LEN, &d);
+			tcps_tlp_acked(c, s->ack, plain_duplicate && !tcps_seg_may_sack(s), &d);
 		if (c->flags & CF_T_REO)
 			tcps_arm_rexmt(c, (uint64_t)c->rto_us * 1000);
 		tcps_rack_detect(c);

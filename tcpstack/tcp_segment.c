@@ -102,7 +102,7 @@ static void in_syn_sent(struct tcps_conn *c, const struct tcps_seg *s)
 }
 
 /* RFC 2883: all of it had arrived before. What is older than a window is none of the peer's latest doings. */
-static void tell_duplicate(struct tcps_conn *c, const struct tcps_seg *s)
+static void all_duplicate(struct tcps_conn *c, const struct tcps_seg *s)
 {
 	if (s->len != 0 && seq_le(s->seq + s->len, c->rcv_nxt) && c->rcv_nxt - s->seq <= c->t->cfg.recv_window_bytes)
 		tcps_sack_duplicate(c, s->seq, s->seq + s->len);
@@ -111,7 +111,7 @@ static void tell_duplicate(struct tcps_conn *c, const struct tcps_seg *s)
 /* No more than others of the same time-out have overtaken it; Linux looks at such, too. Only what it tells of duplicates is used. */
 static bool overtaken_ack(const struct tcps_conn *c, const struct tcps_seg *s)
 {
-	return s->len == 0 && (s->flags & (TCP_ACK | TCP_SYN | TCP_FIN)) == TCP_ACK && s->opts_len > TCP_OPT_TS_LEN &&
+	return s->len == 0 && (s->flags & (TCP_ACK | TCP_SYN | TCP_FIN)) == TCP_ACK && tcps_seg_may_sack(s) &&
 	       (c->flags & CF_SACK) != 0 && c->state >= TCPS_ESTABLISHED && s->seq == c->rcv_nxt && seq_le(s->ack, c->snd_una) &&
 	       c->snd_una - s->ack <= c->cold->snd_wnd_max && c->ts_recent - s->ts_val <= c->rto_us / 1000;
 }
@@ -135,7 +135,7 @@ static bool paws_refuses(struct tcps_conn *c, const struct tcps_seg *s)
 		tcps_acked_late(c, s);
 		return true;
 	}
-	tell_duplicate(c, s); /* an original behind its retransmission */
+	all_duplicate(c, s); /* an original behind its retransmission */
 	if (s->len != 0 || (s->flags & (TCP_SYN | TCP_FIN)) != 0 || tcps_ack_allowed(c))
 		ack_now(c);
 	return true;
@@ -168,7 +168,7 @@ static void refuse(struct tcps_conn *c, const struct tcps_seg *s)
 	}
 	if (seq_le(s->seq + seq_space(s), c->rcv_nxt)) {
 		TCPS_COUNT(t, duplicates);
-		tell_duplicate(c, s);
+		all_duplicate(c, s);
 	} else {
 		TCPS_COUNT(t, out_of_window);
 	}
@@ -247,7 +247,7 @@ static bool ack_field(struct tcps_conn *c, const struct tcps_seg *s, bool had_fi
 	}
 	if (seq_lt(s->ack, c->snd_una)) {
 		if (c->snd_una - s->ack <= c->cold->snd_wnd_max) {
-			if ((c->flags & CF_SACK) != 0 && s->opts_len > TCP_OPT_TS_LEN)
+			if ((c->flags & CF_SACK) != 0 && tcps_seg_may_sack(s))
 				tcps_acked_late(c, s);
 			return true; /* an old one: its text still counts */
 		}
@@ -266,7 +266,7 @@ static bool ack_field(struct tcps_conn *c, const struct tcps_seg *s, bool had_fi
 			tcps_window_changed(c, wnd);
 	}
 	/* SACK blocks count with nothing outstanding, too: a duplicate that is told of so was a probe's, and that is all it was. */
-	if (acked != 0 || duplicate || ((c->flags & CF_SACK) != 0 && s->opts_len > TCP_OPT_TS_LEN))
+	if (acked != 0 || duplicate || ((c->flags & CF_SACK) != 0 && tcps_seg_may_sack(s)))
 		tcps_acked_general(c, s, duplicate);
 	return (c->flags & CF_DEAD) == 0;
 }
