@@ -103,7 +103,7 @@ void tcps_rack_dsack(struct tcps_conn *c)
 void tcps_rack_late(struct tcps_conn *c, uint32_t late_us)
 {
 	struct tcps_rack *k = &c->cold->rack;
-	uint32_t step_us = k->min_rtt_us / 4, mult = k->reo_mult + (step_us != 0 ? late_us / step_us : UINT8_MAX);
+	uint32_t step_us = k->min_rtt_us / 4, mult = k->reo_mult + (step_us != 0 ? (late_us + step_us - 1) / step_us : UINT8_MAX);
 	k->reordered = true;
 	k->reo_mult = (uint8_t)(mult < UINT8_MAX ? mult : UINT8_MAX);
 	k->reo_persist = REO_PERSIST;
