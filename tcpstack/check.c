@@ -169,6 +169,8 @@ static const char *check_sent(const struct tcps_conn *c, uint32_t *sents)
 		return "CF_LOST does not tell whether something is lost";
 	if ((sacked != 0 || lost != 0) && (c->flags & CF_SCORE) == 0)
 		return "CF_SCORE does not tell that the pipe is less than the flight";
+	if (cold->undo.frto != FRTO_OFF && (!cold->undo.live || (c->flags & CF_RTO) == 0))
+		return "what a time-out marked as lost is held back, and no ACK can set it free";
 	return NULL;
 }
 

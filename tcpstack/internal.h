@@ -477,8 +477,8 @@ struct tcps_delivered {
 	uint32_t sacked_bytes; /* of those, SACKed */
 	uint32_t rtt_us;       /* of the oldest segment newly acknowledged that was sent only once */
 	bool has_rtt, dsack;
-	bool again; /* something that was sent again, or was taken for lost, is among it */
-	bool found; /* something that was taken for lost, and never sent again, is among it */
+	bool again;   /* something that was sent again, or was taken for lost, is among it */
+	bool found;   /* something that was taken for lost, and never sent again, is among it */
 	bool by_sack; /* what is told now is not told by the cumulative ACK, whose echo says nothing of it */
 	bool has_echo;
 	uint32_t ts_ecr; /* of the ACK that tells */
@@ -490,7 +490,7 @@ void tcps_sent_drop(struct tcps_conn *c); /* forgets all: the connection ends, o
 void tcps_sent_mark_lost(struct tcps_conn *c, struct tcps_sent *r, uint32_t why);
 /* The first `bytes` of what is outstanding are lost. For peers without SACK: RFC 6582. */
 void tcps_sent_head_lost(struct tcps_conn *c, uint32_t bytes);
-void tcps_sent_all_lost(struct tcps_conn *c); /* RFC 6298 5.4, RFC 2018 8 */
+void tcps_sent_all_lost(struct tcps_conn *c);  /* RFC 6298 5.4, RFC 2018 8 */
 void tcps_sent_none_lost(struct tcps_conn *c); /* what waits to be sent again is taken for under way once more */
 /* A piece of at most `len` at the front of `r`: the record is cut there. False: no record for the rest is free. */
 bool tcps_sent_cut(struct tcps_conn *c, struct tcps_sent *r, uint32_t len);
@@ -512,9 +512,9 @@ void tcps_tlp_due(struct tcps_conn *c);
 void tcps_tlp_acked(struct tcps_conn *c, uint32_t ack, bool plain_duplicate, const struct tcps_delivered *d);
 
 /* undo.c */
-void tcps_undo_begin(struct tcps_conn *c, bool rto);                  /* before a window is reduced: saves the state */
-void tcps_undo_forget(struct tcps_conn *c);                           /* there was congestion after all */
-void tcps_undo_sent(struct tcps_conn *c, const struct tcps_sent *r);  /* all of `r`, as it still is, went out again */
+void tcps_undo_begin(struct tcps_conn *c, bool rto);                   /* before a window is reduced: saves the state */
+void tcps_undo_forget(struct tcps_conn *c);                            /* there was congestion after all */
+void tcps_undo_sent(struct tcps_conn *c, const struct tcps_sent *r);   /* all of `r`, as it still is, went out again */
 void tcps_undo_dsack(struct tcps_conn *c, const struct tcps_range *b); /* it arrived twice */
 /* True: what went before is taken back. */
 bool tcps_undo_acked(struct tcps_conn *c, uint32_t ack, bool advanced, const struct tcps_delivered *d);

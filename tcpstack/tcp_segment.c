@@ -108,7 +108,8 @@ static void all_duplicate(struct tcps_conn *c, const struct tcps_seg *s)
 		tcps_sack_duplicate(c, s->seq, s->seq + s->len);
 }
 
-/* No more than others of the same time-out have overtaken it; Linux looks at such, too. Only what it tells of duplicates is used. */
+/* No more than others of the same time-out have overtaken it; Linux looks at such, too. Only what it tells of duplicates is used.
+ */
 static bool overtaken_ack(const struct tcps_conn *c, const struct tcps_seg *s)
 {
 	return s->len == 0 && (s->flags & (TCP_ACK | TCP_SYN | TCP_FIN)) == TCP_ACK && tcps_seg_may_sack(s) &&

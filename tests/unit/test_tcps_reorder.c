@@ -160,7 +160,8 @@ static struct outcome download(uint64_t seed, const struct wire *wire)
 	uint64_t began = w->now_ns;
 	while (w->received < BULK_BYTES)
 		step(w);
-	struct outcome o = {.ns = w->now_ns - began, .reordered = net_stats(w->net)->reordered, .drops = net_stats(w->net)->dropped};
+	struct outcome o = {
+		.ns = w->now_ns - began, .reordered = net_stats(w->net)->reordered, .drops = net_stats(w->net)->dropped};
 	/* What was told of the last retransmissions is still on its way. */
 	for (uint64_t until = w->now_ns + 200 * MS; w->now_ns < until;)
 		step(w);
@@ -183,9 +184,9 @@ static struct outcome download(uint64_t seed, const struct wire *wire)
 static struct outcome told(const char *name, uint64_t seed, const struct wire *wire, uint64_t plain_ns)
 {
 	struct outcome o = download(seed, wire);
-	printf("# %s, seed %u: %.2f times the time in order; recoveries %u, time-outs %u, undone %u, resent %u, ssthresh %u\n", name,
-	       (unsigned)seed, (double)o.ns / (double)plain_ns, (unsigned)o.recoveries, (unsigned)o.timeouts, (unsigned)o.undone,
-	       (unsigned)o.resent, o.ssthresh);
+	printf("# %s, seed %u: %.2f times the time in order; recoveries %u, time-outs %u, undone %u, resent %u, ssthresh %u\n",
+	       name, (unsigned)seed, (double)o.ns / (double)plain_ns, (unsigned)o.recoveries, (unsigned)o.timeouts,
+	       (unsigned)o.undone, (unsigned)o.resent, o.ssthresh);
 	assert_int_equal(o.drops, 0);
 	assert_true(o.reordered > 100);
 	assert_true(o.undone <= o.recoveries + o.timeouts);
@@ -221,16 +222,15 @@ static void frames_held_back_cost_no_window(void **state)
 }
 
 /*
- * Not all is told of in time here. Where some overtake, a retransmission may arrive before its original, and the shortest round trip
- * is thirty times shorter than the usual one; without timestamps the duplicates alone tell (RFC 3708), and those may come when the
- * next recovery has begun. Without an undo these take 2 to 28 times as long.
+ * Not all is told of in time here. Where some overtake, a retransmission may arrive before its original, and the shortest round
+ * trip is thirty times shorter than the usual one; without timestamps the duplicates alone tell (RFC 3708), and those may come when
+ * the next recovery has begun. Without an undo these take 2 to 28 times as long.
  */
 static void where_less_is_told_it_costs_little(void **state)
 {
 	(void)state;
-	static const struct wire wires[] = {{.reorder = 1000, .at_once = true},
-					    {.reorder = 2500, .at_once = true},
-					    {.reorder = 2500, .no_timestamps = true}};
+	static const struct wire wires[] = {
+		{.reorder = 1000, .at_once = true}, {.reorder = 2500, .at_once = true}, {.reorder = 2500, .no_timestamps = true}};
 	static const char *const names[] = {"a tenth early", "a quarter early", "a quarter late, no timestamps"};
 	uint64_t plain_ns = in_order_ns();
 	for (unsigned i = 0; i < 3; i++) {

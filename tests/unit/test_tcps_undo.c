@@ -11,6 +11,8 @@
 
 #include "tcpstack/internal.h"
 
+#define ECE      0x40u
+#define CWR      0x80u
 #define MSS      1448u /* 1460 less the timestamps */
 #define MSS_BARE 1460u
 
@@ -230,7 +232,7 @@ static void an_echo_of_the_original_undoes_a_time_out(void **state)
 		rig_flush();
 		rig_expect_none();
 	}
-	assert_int_equal(info().retransmits, 2); /* the probe and the first */
+	assert_int_equal(info().retransmits, 2);    /* the probe and the first */
 	assert_true(info().rto_ms > before.rto_ms); /* it does not fall at once */
 }
 
@@ -477,6 +479,35 @@ static void with_neither_nothing_is_undone(void **state)
 	rig_clear();
 }
 
+/* RFC 4015 3.2: where the peer tells of a congestion mark meanwhile, the window stays reduced. */
+static void a_mark_of_congestion_leaves_nothing_to_undo(void **state)
+{
+	(void)state;
+	for (unsigned mark = 0; mark < 2; mark++) {
+		struct tcps_config cfg;
+		rig_stop();
+		rig_config(&cfg);
+		cfg.ecn = true;
+		rig_start(&cfg);
+		rig_arp_from_peer(1);
+		rig_segment(SYN | ECE | CWR, PEER_ISS, 0, NULL, 0, NULL, 0);
+		rig.own_iss = rig_expect().seq;
+		rig.peer_seq = PEER_ISS + 1;
+		rig_send(ACK, rig_own(0), NULL, 0);
+		rig_flush();
+		rig_clear();
+		uint32_t mss = info().mss;
+		flight(4, mss);
+		for (unsigned i = 0; i < 3; i++)
+			rig_send(ACK, rig_own(0), NULL, 0);
+		assert_int_equal(rig_count(TCPS_CNT_recoveries), 1);
+		rig_send((uint8_t)(ACK | (mark != 0 ? ECE : 0u)), rig_own(mss), NULL, 0); /* before anything was sent again */
+		expect_undone(!mark, 0);
+		rig_flush();
+		rig_clear();
+	}
+}
+
 int main(void)
 {
 #define test(name) cmocka_unit_test_setup_teardown(name, setup, rig_teardown)
@@ -497,6 +528,7 @@ int main(void)
 		test(the_first_ack_after_a_time_out_may_tell),
 		test(a_newreno_recovery_is_undone_by_an_echo),
 		test(with_neither_nothing_is_undone),
+		test(a_mark_of_congestion_leaves_nothing_to_undo),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests_name("tcps_undo", tests, NULL, NULL);
