@@ -165,7 +165,7 @@ static const char *check_sent(const struct tcps_conn *c, uint32_t *sents)
 	if (last != cold->sent_last_idx)
 		return "the last record of the scoreboard is not the last";
 	if (c->flags & CF_WHOLE) {
-		if (n != 0 || c->snd_nxt != c->snd_max || c->snd_nxt == c->snd_una || c->head_idx != c->tail_idx)
+		if (n != 0 || c->snd_nxt != c->snd_max || c->snd_nxt == c->snd_una || c->head_idx != c->cur_idx)
 			return "CF_WHOLE does not tell the truth of what is outstanding";
 		at = c->snd_nxt;
 	}
@@ -177,6 +177,8 @@ static const char *check_sent(const struct tcps_conn *c, uint32_t *sents)
 		return "CF_LOST does not tell whether something is lost";
 	if ((sacked != 0 || lost != 0) && (c->flags & CF_SCORE) == 0)
 		return "CF_SCORE does not tell that the pipe is less than the flight";
+	if (cold->undo.frto != FRTO_OFF && (!cold->undo.live || (c->flags & CF_RTO) == 0))
+		return "what a time-out marked as lost is held back, and no ACK can set it free";
 	return NULL;
 }
 

@@ -106,6 +106,7 @@ void tcps_cc_recovery(struct tcps_conn *c)
 {
 	struct tcps_cold *cold = c->cold;
 	TCPS_COUNT(c->t, recoveries);
+	tcps_undo_begin(c, false);
 	tcps_cc_lost(c);
 	cold->recover_seq = c->snd_max;
 	cold->prr_delivered_bytes = cold->prr_out_bytes = 0;

@@ -164,12 +164,12 @@ static inline __attribute__((always_inline)) bool fast_path(struct tcps *t, stru
 		note_segment(t, c, tcp, seq, ts, ts_val);
 		acked_whole(t, c, ack, acked);
 	} else {
-		if (acked > c->snd_max - c->snd_una || (acked | len) == 0)
+		if (acked > c->snd_max - c->snd_una || (acked | len) == 0 || (acked != 0 && !tcps_ack_is_plain(c, ack)))
 			return false;
 		note_segment(t, c, tcp, seq, ts, ts_val);
 		if (acked != 0) {
 			c->flags |= CF_BUSY;
-			tcps_acked(c, ack, ts ? get_be32(tcp + TCP_HLEN + 8) : 0);
+			tcps_acked(c, ack);
 			if (len == 0 || (c->flags & CF_DEAD) != 0) {
 				tcps_conn_leave(c, false);
 				return true;

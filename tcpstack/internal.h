@@ -92,7 +92,7 @@ enum tcps_timer_kind {
 /* Any of these sends an arriving segment down the general path. */
 #define CF_SLOW_INPUT                                                                                                              \
 	(CF_PAUSED | CF_OOO | CF_RECOVERY | CF_PERSIST | CF_EOF | CF_FIN_OOO | CF_SCORE | CF_LOST | CF_RTO | CF_ECN | CF_TLP_OUT | \
-	 CF_BUSY | CF_DEAD | CF_IN_DATA | CF_SHUT)
+	 CF_BUSY | CF_DEAD | CF_IN_DATA | CF_SHUT | CF_T_REO)
 
 /*
  * The hot block: what an in-order segment and its answer touch. Three cache lines.
@@ -187,6 +187,31 @@ struct tcps_cubic {
 	bool in_epoch;
 };
 
+/* The state before a recovery or a time-out, and what may show that it was needless. */
+struct tcps_undo {
+	uint32_t una_seq; /* when it began */
+	uint32_t cwnd_bytes, ssthresh_bytes;
+	struct tcps_cubic cubic;
+	uint32_t again_us;      /* when its first retransmission went out ... */
+	uint32_t first_end_seq; /* ... where that ended, and when that range had gone out before */
+	uint32_t first_us;
+	uint32_t again_bytes, again_sum; /* sent again, and not told of as duplicates */
+	bool live;                       /* there is something to restore */
+	bool rto;                        /* a time-out belongs to it */
+	bool resent;                     /* something was sent again */
+	bool first_was_again;            /* ... and what was first had been sent twice before */
+	bool judged;                     /* the ACK of the first retransmission came, and did not tell */
+	uint8_t frto;                    /* enum tcps_frto */
+};
+
+/* RFC 5682 3.1. */
+enum tcps_frto {
+	FRTO_OFF,
+	FRTO_FIRST, /* the first ACK after the time-out is awaited */
+	FRTO_ASK,   /* it covered what was sent again: new data is to go, and nothing else */
+	FRTO_ASKED  /* it went: the next ACK tells */
+};
+
 /* The cold block. Its first line is touched once a round trip, the rest by what is not ordinary. */
 struct tcps_cold {
 	uint32_t hash_next_idx;
@@ -212,6 +237,7 @@ struct tcps_cold {
 	uint32_t prr_delivered_bytes, prr_out_bytes, prr_flight_bytes; /* RFC 6937; the last is RecoverFS */
 	struct tcps_rack rack;
 	struct tcps_cubic cubic;
+	struct tcps_undo undo;
 	uint32_t stuck_since_ms; /* coarse; when what is outstanding first had to be sent again, or its window was shut */
 	uint32_t sack_recent[3]; /* where bytes out of order arrived last: RFC 2018 4 */
 	struct tcps_range dsack; /* RFC 2883 */
@@ -298,6 +324,12 @@ struct tcps_seg {
 	uint32_t opts_len;
 	bool ce; /* the IP header bears the mark "congestion experienced" */
 };
+
+/* There may be SACK blocks: more options than timestamps take. */
+static inline bool tcps_seg_may_sack(const struct tcps_seg *s)
+{
+	return s->opts_len > (s->has_ts ? TCP_OPT_TS_LEN : 0);
+}
 
 /* Options of a SYN. */
 struct tcps_syn_opts {
@@ -456,7 +488,11 @@ struct tcps_delivered {
 	uint32_t sacked_bytes; /* of those, SACKed */
 	uint32_t rtt_us;       /* of the oldest segment newly acknowledged that was sent only once */
 	bool has_rtt, dsack;
-	bool again; /* something that was sent again, or was taken for lost, is among it */
+	bool again;   /* something that was sent again, or was taken for lost, is among it */
+	bool found;   /* something that was taken for lost, and never sent again, is among it */
+	bool by_sack; /* what is told now is not told by the cumulative ACK, whose echo says nothing of it */
+	bool has_echo;
+	uint32_t ts_ecr; /* of the ACK that tells */
 };
 void tcps_sent_push_slow(struct tcps_conn *c, uint32_t seq, uint32_t end_seq, uint32_t flags);
 void tcps_sent_acked(struct tcps_conn *c, uint32_t ack, struct tcps_delivered *d);
@@ -465,7 +501,8 @@ void tcps_sent_drop(struct tcps_conn *c); /* forgets all: the connection ends, o
 void tcps_sent_mark_lost(struct tcps_conn *c, struct tcps_sent *r, uint32_t why);
 /* The first `bytes` of what is outstanding are lost. For peers without SACK: RFC 6582. */
 void tcps_sent_head_lost(struct tcps_conn *c, uint32_t bytes);
-void tcps_sent_all_lost(struct tcps_conn *c); /* RFC 6298 5.4, RFC 2018 8 */
+void tcps_sent_all_lost(struct tcps_conn *c);  /* RFC 6298 5.4, RFC 2018 8 */
+void tcps_sent_none_lost(struct tcps_conn *c); /* what waits to be sent again is taken for under way once more */
 /* A piece of at most `len` at the front of `r`: the record is cut there. False: no record for the rest is free. */
 bool tcps_sent_cut(struct tcps_conn *c, struct tcps_sent *r, uint32_t len);
 void tcps_sent_again(struct tcps_conn *c, struct tcps_sent *r); /* it went out again */
@@ -474,15 +511,24 @@ void tcps_sent_gather(struct tcps_conn *c, struct tcps_sent *r, uint32_t most);
 struct tcps_sent *tcps_sent_first_lost(struct tcps_conn *c);
 
 /* rack.c: RFC 8985 */
-void tcps_rack_delivered(struct tcps_conn *c, const struct tcps_sent *r, uint32_t end_seq);
+void tcps_rack_delivered(struct tcps_conn *c, const struct tcps_sent *r, uint32_t end_seq, const struct tcps_delivered *d);
 /* Marks what must be lost by now, and arms the reordering timer for what may be. */
 void tcps_rack_detect(struct tcps_conn *c);
 void tcps_rack_dsack(struct tcps_conn *c);
+void tcps_rack_late(struct tcps_conn *c, uint32_t late_us); /* what was taken for lost came so long after */
 void tcps_rack_recovered(struct tcps_conn *c);
 bool tcps_tlp_wanted(const struct tcps_conn *c);
 uint64_t tcps_tlp_delay_ns(const struct tcps_conn *c);
 void tcps_tlp_due(struct tcps_conn *c);
 void tcps_tlp_acked(struct tcps_conn *c, uint32_t ack, bool plain_duplicate, const struct tcps_delivered *d);
+
+/* undo.c */
+void tcps_undo_begin(struct tcps_conn *c, bool rto);                   /* before a window is reduced: saves the state */
+void tcps_undo_forget(struct tcps_conn *c);                            /* there was congestion after all */
+void tcps_undo_sent(struct tcps_conn *c, const struct tcps_sent *r);   /* all of `r`, as it still is, went out again */
+void tcps_undo_dsack(struct tcps_conn *c, const struct tcps_range *b); /* it arrived twice */
+/* True: what went before is taken back. */
+bool tcps_undo_acked(struct tcps_conn *c, uint32_t ack, bool advanced, const struct tcps_delivered *d);
 
 /* congestion.c */
 void tcps_cc_acked(struct tcps_conn *c, uint32_t acked, uint32_t pipe_before);
@@ -495,10 +541,12 @@ void tcps_cc_prr(struct tcps_conn *c, uint32_t delivered_bytes);
 #define TCPS_RTT_MAX_US         60000000u /* so that its multiples fit in 32 bits */
 #define TCPS_MIN_RTT_AGE_MS     10000u
 void tcps_segment(struct tcps_conn *c, struct tcps_seg *s);
-/* On the fast path: no scoreboard, no recovery. `ts_ecr` 0: no timestamps. */
-void tcps_acked(struct tcps_conn *c, uint32_t ack, uint32_t ts_ecr);
+/* On the fast path, where an ACK is plain: nothing of the scoreboard is in question, no recovery runs. */
+bool tcps_ack_is_plain(struct tcps_conn *c, uint32_t ack);
+void tcps_acked(struct tcps_conn *c, uint32_t ack);
 /* The general path, the ACK being acceptable. `plain_duplicate`: as RFC 5681 2 has it. */
 void tcps_acked_general(struct tcps_conn *c, const struct tcps_seg *s, bool plain_duplicate);
+void tcps_acked_late(struct tcps_conn *c, const struct tcps_seg *s); /* the ACK is older than snd_una */
 void tcps_measure_syn(struct tcps_conn *c, uint32_t ts_ecr);
 void tcps_window_changed(struct tcps_conn *c, uint32_t wnd);
 bool tcps_ack_allowed(struct tcps_conn *c); /* rate limit of RFC 5961 section 7 */
@@ -776,6 +824,13 @@ static inline void tcps_disarm_rexmt(struct tcps_conn *c)
 static inline uint32_t tcps_now_us(const struct tcps *t)
 {
 	return t->now_us;
+}
+
+/* The timestamp of what went out then. */
+static inline uint32_t tcps_ts_at(const struct tcps_conn *c, uint32_t time_us)
+{
+	uint32_t age_us = c->t->now_us - time_us;
+	return tcps_coarse_ms(c->t->now_ns - (uint64_t)age_us * 1000) + c->ts_offset;
 }
 
 static inline uint32_t tcps_srtt_us(const struct tcps_conn *c)

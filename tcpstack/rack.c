@@ -21,7 +21,7 @@ static bool sent_after(uint32_t time_a_us, uint32_t end_a_seq, uint32_t time_b_u
 }
 
 /* RFC 8985 6.2, steps 2 and 3: the last sent of what has arrived, and whether something overtook it. */
-void tcps_rack_delivered(struct tcps_conn *c, const struct tcps_sent *r, uint32_t end_seq)
+void tcps_rack_delivered(struct tcps_conn *c, const struct tcps_sent *r, uint32_t end_seq, const struct tcps_delivered *d)
 {
 	struct tcps_rack *k = &c->cold->rack;
 	uint32_t rtt_us = tcps_now_us(c->t) - r->time_us;
@@ -30,7 +30,8 @@ void tcps_rack_delivered(struct tcps_conn *c, const struct tcps_sent *r, uint32_
 	else if (seq_lt(end_seq, k->fack_seq) && (r->flags & SENT_AGAIN) == 0)
 		k->reordered = true;
 	/* The ACK of the first transmission, come after the second: it says nothing of when that one went. */
-	if ((r->flags & SENT_AGAIN) != 0 && rtt_us < k->min_rtt_us)
+	bool original = rtt_us < k->min_rtt_us || (d->has_echo && !d->by_sack && seq_lt(d->ts_ecr, tcps_ts_at(c, r->time_us)));
+	if ((r->flags & SENT_AGAIN) != 0 && original)
 		return;
 	k->rtt_us = rtt_us;
 	if (!k->valid || sent_after(r->time_us, end_seq, k->time_us, k->end_seq)) {
@@ -92,6 +93,20 @@ void tcps_rack_dsack(struct tcps_conn *c)
 	k->reo_persist = REO_PERSIST;
 	if (k->reo_mult < UINT8_MAX)
 		k->reo_mult++;
+}
+
+/*
+ * Nothing had been lost, so it had been overtaken, though step 3 does not see that where it was sent again. Spec says the window
+ * grows by a step of min_RTT / 4 a round trip / it grows by as much as was missing: where some packets skip a queue, the
+ * shortest round trip is so short that a hundred steps are needed.
+ */
+void tcps_rack_late(struct tcps_conn *c, uint32_t late_us)
+{
+	struct tcps_rack *k = &c->cold->rack;
+	uint32_t step_us = k->min_rtt_us / 4, mult = k->reo_mult + (step_us != 0 ? (late_us + step_us - 1) / step_us : UINT8_MAX);
+	k->reordered = true;
+	k->reo_mult = (uint8_t)(mult < UINT8_MAX ? mult : UINT8_MAX);
+	k->reo_persist = REO_PERSIST;
 }
 
 void tcps_rack_recovered(struct tcps_conn *c)
@@ -173,6 +188,7 @@ void tcps_tlp_acked(struct tcps_conn *c, uint32_t ack, bool plain_duplicate, con
 		/* The probe repaired a loss that nothing else told of. */
 		TCPS_COUNT(c->t, tlp_repairs);
 		if ((c->flags & (CF_RECOVERY | CF_RTO)) == 0) {
+			tcps_undo_forget(c);
 			tcps_cc_lost(c);
 			c->cwnd_bytes = cold->ssthresh_bytes;
 		}

@@ -107,11 +107,12 @@ static void delivered(struct tcps_conn *c, const struct tcps_sent *r, uint32_t e
 	if (r->flags & SENT_LOST)
 		c->cold->lost_bytes -= n;
 	d->again |= (r->flags & (SENT_AGAIN | SENT_LOST)) != 0;
+	d->found |= (r->flags & (SENT_AGAIN | SENT_LOST)) == SENT_LOST;
 	if ((r->flags & SENT_AGAIN) == 0 && !d->has_rtt) {
 		d->has_rtt = true;
 		d->rtt_us = tcps_now_us(c->t) - r->time_us;
 	}
-	tcps_rack_delivered(c, r, end_seq);
+	tcps_rack_delivered(c, r, end_seq, d);
 }
 
 void tcps_sent_acked(struct tcps_conn *c, uint32_t ack, struct tcps_delivered *d)
@@ -212,6 +213,15 @@ void tcps_sent_all_lost(struct tcps_conn *c)
 	score_changed(c);
 }
 
+void tcps_sent_none_lost(struct tcps_conn *c)
+{
+	struct tcps *t = c->t;
+	for (uint32_t idx = c->cold->sent_first_idx; idx != TCPS_NIL; idx = t->sents[idx].next_idx)
+		t->sents[idx].flags &= ~(SENT_LOST | SENT_RTO);
+	c->cold->lost_bytes = 0;
+	score_changed(c);
+}
+
 struct tcps_sent *tcps_sent_first_lost(struct tcps_conn *c)
 {
 	struct tcps *t = c->t;
@@ -228,7 +238,9 @@ void tcps_sent_gather(struct tcps_conn *c, struct tcps_sent *r, uint32_t most)
 	while (len_of(r) < most && r->next_idx != TCPS_NIL && (t->sents[r->next_idx].flags & SENT_LOST) != 0) {
 		uint32_t gone = r->next_idx;
 		r->end_seq = t->sents[gone].end_seq;
-		r->flags |= t->sents[gone].flags & SENT_RTO;
+		r->flags |= t->sents[gone].flags & (SENT_RTO | SENT_AGAIN);
+		if ((int32_t)(t->sents[gone].time_us - r->time_us) > 0)
+			r->time_us = t->sents[gone].time_us;
 		r->next_idx = t->sents[gone].next_idx;
 		if (c->cold->sent_last_idx == gone)
 			c->cold->sent_last_idx = (uint32_t)(r - t->sents);

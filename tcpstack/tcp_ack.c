@@ -13,9 +13,13 @@
 /* Karn: a segment that was sent again is not timed, but the echoed timestamp tells which copy arrived (RFC 7323 4). */
 static void measure_echo(struct tcps_conn *c, uint32_t ts_ecr)
 {
-	uint32_t age = tcps_ts_now(c->t, c->ts_offset) - ts_ecr;
-	if ((c->flags & CF_TS) != 0 && ts_ecr != 0 && age < TCPS_RTT_MAX_US / 1049)
-		tcps_rtt_sample(c, (uint32_t)(((uint64_t)age << 20) / 1000));
+	uint32_t age = tcps_ts_now(c->t, c->ts_offset) - ts_ecr, least_us = c->cold->rack.min_rtt_us;
+	if ((c->flags & CF_TS) == 0 || ts_ecr == 0 || age >= TCPS_RTT_MAX_US / 1049)
+		return;
+	tcps_rtt_sample(c, (uint32_t)(((uint64_t)age << 20) / 1000));
+	/* A tick is too coarse for the shortest of all: nought would leave RACK no reordering window. */
+	if (c->cold->rack.min_rtt_us < least_us && least_us != UINT32_MAX)
+		c->cold->rack.min_rtt_us = least_us;
 }
 
 void tcps_measure_syn(struct tcps_conn *c, uint32_t ts_ecr)
@@ -96,19 +100,28 @@ static inline void advance_una(struct tcps_conn *c, uint32_t ack)
 		tcps_arm_rexmt(c, tcps_rto_ns(c));
 }
 
-void tcps_acked(struct tcps_conn *c, uint32_t ack, uint32_t ts_ecr)
+/* All that it covers was sent once, so what it leaves outstanding went out later: RACK has nothing to find. */
+bool tcps_ack_is_plain(struct tcps_conn *c, uint32_t ack)
+{
+	const struct tcps *t = c->t;
+	tcps_sent_settle(c);
+	for (uint32_t i = c->cold->sent_first_idx; i != TCPS_NIL && seq_lt(t->sents[i].seq, ack); i = t->sents[i].next_idx) {
+		if (t->sents[i].flags != 0)
+			return false;
+	}
+	return true;
+}
+
+void tcps_acked(struct tcps_conn *c, uint32_t ack)
 {
 	struct tcps_cold *cold = c->cold;
 	uint32_t acked = ack - c->snd_una, pipe = c->snd_nxt - c->snd_una;
 	uint32_t bytes = acked < c->snd_buf_bytes ? acked : c->snd_buf_bytes;
 	struct tcps_delivered d = {0};
-	tcps_sent_settle(c);
 	cold->rack.fack_seq = c->snd_una;
 	tcps_sent_acked(c, ack, &d);
 	if (d.has_rtt)
 		tcps_rtt_sample(c, d.rtt_us);
-	else
-		measure_echo(c, ts_ecr);
 	cold->rack.valid &= cold->sent_first_idx != TCPS_NIL;
 	if (!drop_acked(c, bytes))
 		return;
@@ -138,10 +151,12 @@ static void take_sacks(struct tcps_conn *c, const struct tcps_seg *s, struct tcp
 {
 	struct tcps_range b[TCPS_SACK_BLOCKS_MAX];
 	unsigned n = tcps_options_parse_sack(s, b), i = 0;
+	d->by_sack = true;
 	TCPS_COUNT_ADD(c->t, sacks_in, n != 0);
 	if (is_dsack(b, n, s->ack)) {
 		d->dsack = true;
 		tcps_rack_dsack(c);
+		tcps_undo_dsack(c, &b[0]);
 		i = 1;
 	}
 	for (; i < n; i++) {
@@ -150,6 +165,18 @@ static void take_sacks(struct tcps_conn *c, const struct tcps_seg *s, struct tcp
 		else
 			TCPS_COUNT(c->t, sacks_bad);
 	}
+}
+
+/* RFC 2883: an ACK that others overtook moves nothing, but the duplicate that it tells of is told of nowhere else. */
+void tcps_acked_late(struct tcps_conn *c, const struct tcps_seg *s)
+{
+	struct tcps_range b[TCPS_SACK_BLOCKS_MAX];
+	if (!is_dsack(b, tcps_options_parse_sack(s, b), s->ack))
+		return;
+	const struct tcps_delivered d = {.dsack = true};
+	tcps_rack_dsack(c);
+	tcps_undo_dsack(c, &b[0]);
+	tcps_undo_acked(c, c->snd_una, false, &d);
 }
 
 /* A peer without SACK: three duplicates tell of one loss, an ACK of a part of the flight of the next (RFC 6582 3.2). */
@@ -208,7 +235,7 @@ void tcps_acked_general(struct tcps_conn *c, const struct tcps_seg *s, bool plai
 	struct tcps_cold *cold = c->cold;
 	uint32_t acked = s->ack - c->snd_una, pipe = tcps_pipe(c);
 	uint32_t bytes = acked < c->snd_buf_bytes ? acked : c->snd_buf_bytes;
-	struct tcps_delivered d = {0};
+	struct tcps_delivered d = {.has_echo = (c->flags & CF_TS) != 0 && s->has_ts && s->ts_ecr != 0, .ts_ecr = s->ts_ecr};
 	tcps_sent_settle(c);
 	TCPS_COUNT_ADD(t, dup_acks_in, plain_duplicate);
 	if (cold->sacked_bytes == 0)
@@ -223,18 +250,21 @@ void tcps_acked_general(struct tcps_conn *c, const struct tcps_seg *s, bool plai
 			return;
 		advance_una(c, s->ack);
 	}
+	bool undone = false;
 	if ((c->flags & CF_SACK) != 0) {
 		if (acked != 0)
 			c->dup_acks = 0;
 		take_sacks(c, s, &d);
+		undone = tcps_undo_acked(c, s->ack, acked != 0, &d);
 		if (acked == 0 && d.sacked_bytes != 0 && c->dup_acks < DUP_ACKS_MAX)
 			c->dup_acks++;
 		if (c->flags & CF_TLP_OUT)
-			tcps_tlp_acked(c, s->ack, plain_duplicate && s->opts_len <= TCP_OPT_TS_LEN, &d);
+			tcps_tlp_acked(c, s->ack, plain_duplicate && !tcps_seg_may_sack(s), &d);
 		if (c->flags & CF_T_REO)
 			tcps_arm_rexmt(c, tcps_rto_ns(c));
 		tcps_rack_detect(c);
 	} else {
+		undone = tcps_undo_acked(c, s->ack, acked != 0, &d);
 		d.bytes = newreno(c, acked, plain_duplicate);
 	}
 	cold->rack.valid &= cold->sent_first_idx != TCPS_NIL;
@@ -246,7 +276,7 @@ void tcps_acked_general(struct tcps_conn *c, const struct tcps_seg *s, bool plai
 		uint32_t least = tcps_pipe(c) + c->mss;
 		if ((c->flags & CF_SACK) == 0 && acked != 0 && c->cwnd_bytes < least)
 			c->cwnd_bytes = least;
-	} else if (acked != 0 && !was_in_recovery) {
+	} else if (acked != 0 && !was_in_recovery && !undone) {
 		tcps_cc_acked(c, acked, pipe);
 	}
 	if ((c->flags & CF_SACK) == 0 && c->dup_acks == 0 && cold->lost_bytes == 0)

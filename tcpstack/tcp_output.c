@@ -285,6 +285,7 @@ enum tcps_emit tcps_send_again(struct tcps_conn *c, struct tcps_sent *r)
 	if (c->flags & CF_RECOVERY)
 		c->cold->prr_out_bytes += r->end_seq - r->seq;
 	count_again(c, r);
+	tcps_undo_sent(c, r);
 	tcps_sent_again(c, r);
 	return EMIT_SENT;
 }
@@ -331,7 +332,7 @@ static inline void sent_segment(struct tcps_conn *c, uint32_t len, bool fin)
 	}
 	if (__builtin_expect((c->flags & CF_RECOVERY) != 0, 0))
 		c->cold->prr_out_bytes += len + fin;
-	if (c->rexmt_deadline_ns == TCPS_NEVER || (c->flags & CF_PERSIST) != 0) {
+	if (c->rexmt_deadline_ns == TCPS_NEVER || seq == c->snd_una || (c->flags & CF_PERSIST) != 0) {
 		if (c->flags & CF_PERSIST)
 			c->cold->rexmt_count = 0; /* probes counted in it, too */
 		c->flags &= ~CF_PERSIST;
@@ -416,6 +417,13 @@ static inline enum tcps_emit send_stream(struct tcps_conn *c, bool *sent_any)
 	return EMIT_SENT;
 }
 
+/* RFC 5682 3.1 (2b): where there is no new data to ask with, the time-out is taken at its word. */
+static __attribute__((noinline)) enum tcps_emit frto_asked(struct tcps_conn *c, bool *sent_any)
+{
+	c->cold->undo.frto = *sent_any ? FRTO_ASKED : FRTO_OFF;
+	return *sent_any ? EMIT_SENT : resend_lost(c, sent_any);
+}
+
 /* A bare ACK carries the highest sequence number sent, or the edge of the window where that has moved left of it. */
 static uint32_t ack_seq(const struct tcps_conn *c)
 {
@@ -448,10 +456,13 @@ void tcps_output(struct tcps_conn *c)
 	tcps_sent_settle(c);
 	bool sent_any = false;
 	enum tcps_emit sent = EMIT_SENT;
-	if (c->flags & CF_LOST)
+	bool lost = (c->flags & CF_LOST) != 0;
+	if (lost && c->cold->undo.frto < FRTO_ASK)
 		sent = resend_lost(c, &sent_any);
 	if (sent == EMIT_SENT && (c->snd_buf_bytes != 0 || tcps_fin_owed(c)))
 		sent = send_stream(c, &sent_any);
+	if (lost && sent == EMIT_SENT && c->cold->undo.frto == FRTO_ASK)
+		sent = frto_asked(c, &sent_any);
 	if (sent != EMIT_SENT)
 		put_off(c, sent);
 	else if (!sent_any)

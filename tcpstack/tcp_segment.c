@@ -101,6 +101,22 @@ static void in_syn_sent(struct tcps_conn *c, const struct tcps_seg *s)
 	opened(c);
 }
 
+/* RFC 2883: all of it had arrived before. What is older than a window is none of the peer's latest doings. */
+static void all_duplicate(struct tcps_conn *c, const struct tcps_seg *s)
+{
+	if (s->len != 0 && seq_le(s->seq + s->len, c->rcv_nxt) && c->rcv_nxt - s->seq <= c->t->cfg.recv_window_bytes)
+		tcps_sack_duplicate(c, s->seq, s->seq + s->len);
+}
+
+/* No more than others of the same time-out have overtaken it; Linux looks at such, too. Only what it tells of duplicates is used.
+ */
+static bool overtaken_ack(const struct tcps_conn *c, const struct tcps_seg *s)
+{
+	return s->len == 0 && (s->flags & (TCP_ACK | TCP_SYN | TCP_FIN)) == TCP_ACK && tcps_seg_may_sack(s) &&
+	       (c->flags & CF_SACK) != 0 && c->state >= TCPS_ESTABLISHED && s->seq == c->rcv_nxt && seq_le(s->ack, c->snd_una) &&
+	       c->snd_una - s->ack <= c->cold->snd_wnd_max && c->ts_recent - s->ts_val <= tcps_rto_us(c) / 1000;
+}
+
 /* RFC 7323 5.3 R1. Returns true when the segment must go. */
 static bool paws_refuses(struct tcps_conn *c, const struct tcps_seg *s)
 {
@@ -116,6 +132,11 @@ static bool paws_refuses(struct tcps_conn *c, const struct tcps_seg *s)
 	if (!seq_lt(s->ts_val, c->ts_recent) || tcps_coarse_ms(t->now_ns) - c->last_rx_ms > PAWS_IDLE_MS)
 		return false;
 	TCPS_COUNT(t, paws);
+	if (overtaken_ack(c, s)) {
+		tcps_acked_late(c, s);
+		return true;
+	}
+	all_duplicate(c, s); /* an original behind its retransmission */
 	if (s->len != 0 || (s->flags & (TCP_SYN | TCP_FIN)) != 0 || tcps_ack_allowed(c))
 		ack_now(c);
 	return true;
@@ -148,8 +169,7 @@ static void refuse(struct tcps_conn *c, const struct tcps_seg *s)
 	}
 	if (seq_le(s->seq + seq_space(s), c->rcv_nxt)) {
 		TCPS_COUNT(t, duplicates);
-		if (s->len != 0 && c->rcv_nxt - s->seq <= c->t->cfg.recv_window_bytes)
-			tcps_sack_duplicate(c, s->seq, s->seq + s->len);
+		all_duplicate(c, s);
 	} else {
 		TCPS_COUNT(t, out_of_window);
 	}
@@ -227,8 +247,11 @@ static bool ack_field(struct tcps_conn *c, const struct tcps_seg *s, bool had_fi
 		return false;
 	}
 	if (seq_lt(s->ack, c->snd_una)) {
-		if (c->snd_una - s->ack <= c->cold->snd_wnd_max)
+		if (c->snd_una - s->ack <= c->cold->snd_wnd_max) {
+			if ((c->flags & CF_SACK) != 0 && tcps_seg_may_sack(s))
+				tcps_acked_late(c, s);
 			return true; /* an old one: its text still counts */
+		}
 		TCPS_COUNT(t, ack_too_old);
 		challenge(c);
 		return false;
@@ -244,7 +267,7 @@ static bool ack_field(struct tcps_conn *c, const struct tcps_seg *s, bool had_fi
 			tcps_window_changed(c, wnd);
 	}
 	/* SACK blocks count with nothing outstanding, too: a duplicate that is told of so was a probe's, and that is all it was. */
-	if (acked != 0 || duplicate || ((c->flags & CF_SACK) != 0 && s->opts_len > TCP_OPT_TS_LEN))
+	if (acked != 0 || duplicate || ((c->flags & CF_SACK) != 0 && tcps_seg_may_sack(s)))
 		tcps_acked_general(c, s, duplicate);
 	return (c->flags & CF_DEAD) == 0;
 }
@@ -311,8 +334,10 @@ static void take_marks(struct tcps_conn *c, const struct tcps_seg *s)
 		ack_now(c);
 	}
 	bool acceptable = (s->flags & TCP_ACK) != 0 && seq_le(s->ack, c->snd_max) && seq_ge(s->ack, c->snd_una);
-	if ((s->flags & TCP_ECE) == 0 || !acceptable || c->state < TCPS_ESTABLISHED || (c->flags & (CF_RECOVERY | CF_RTO)) != 0 ||
-	    seq_le(s->ack, cold->ecn_seq))
+	if ((s->flags & TCP_ECE) == 0 || !acceptable || c->state < TCPS_ESTABLISHED || seq_le(s->ack, cold->ecn_seq))
+		return;
+	tcps_undo_forget(c); /* RFC 4015 3.2: no loss, perhaps, but congestion */
+	if (c->flags & (CF_RECOVERY | CF_RTO))
 		return;
 	TCPS_COUNT(c->t, ecn_reductions);
 	tcps_cc_lost(c);

@@ -120,6 +120,7 @@ static void persist_due(struct tcps_conn *c)
 static void back_to_una(struct tcps_conn *c)
 {
 	tcps_sent_drop(c);
+	tcps_undo_forget(c);
 	c->snd_nxt = c->snd_una;
 	c->flags &= ~(CF_RECOVERY | CF_RTO | CF_TLP_OUT);
 	tcps_send_rewind(c);
@@ -129,8 +130,10 @@ static void back_to_una(struct tcps_conn *c)
 static void flight_lost(struct tcps_conn *c)
 {
 	struct tcps_cold *cold = c->cold;
-	if (cold->rexmt_count == 1)
+	if (cold->rexmt_count == 1) {
+		tcps_undo_begin(c, true);
 		tcps_cc_lost(c);
+	}
 	c->cwnd_bytes = c->mss;
 	c->dup_acks = 0;
 	cold->recover_seq = c->snd_max;

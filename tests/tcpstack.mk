@@ -14,7 +14,7 @@ $(BUILD)/bin/tcp_cost: $(call objs,tests/sim,tcp_cost tcp_host net) $(TCPSTACK_O
 	@$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^)
 
 TCPS_RIG_OBJS := $(call objs,tests/unit,test_tcps_rig) $(TCPSTACK_OBJS)
-$(foreach t,test_tcps_cksum test_tcps_timer test_tcps_link test_tcps_send test_tcps_cookie test_tcps_ecn test_tcps_open test_tcps_loss test_tcps_stream test_tcps_close test_tcps_v6 test_tcps_nd test_tcps_icmp test_tcps_vlan,$(eval $(call unit,$t,$(TCPS_RIG_OBJS),)))
+$(foreach t,test_tcps_cksum test_tcps_timer test_tcps_link test_tcps_send test_tcps_short test_tcps_cookie test_tcps_ecn test_tcps_open test_tcps_loss test_tcps_undo test_tcps_stream test_tcps_close test_tcps_v6 test_tcps_nd test_tcps_icmp test_tcps_vlan,$(eval $(call unit,$t,$(TCPS_RIG_OBJS),)))
 $(eval $(call fuzzer,fuzz_tcps,$(TCPSTACK_OBJS),))
 
 # Cycles of the stack without I/O: the pair of a tick, timers, opening and closing, bulk.
@@ -37,3 +37,7 @@ $(BUILD)/bin/tcp_sim_general: $(call objs,tests/sim,tcp_sim tcp_app tcp_host net
 	@mkdir -p $(@D)
 	@echo "  LD      $@"
 	@$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^)
+TEST_PROGRAMS += $(BUILD)/sim/short_paths
+$(BUILD)/sim/short_paths: tests/sim/short_paths $(BUILD)/bin/tcp_sim $(BUILD)/bin/tcp_sim_general
+	@mkdir -p $(@D)
+	@cp $< $@

@@ -78,7 +78,7 @@ def tell(text):
 
 def told(seen):
     names = ("segments_in", "segments_out", "recoveries", "retransmits_rack", "retransmits_tlp", "retransmits_rto", "rto_expired",
-             "sacks_in", "sacks_out", "dsacks_in", "dsacks_out", "out_of_order", "duplicates")
+             "undone_recoveries", "undone_timeouts", "sacks_in", "sacks_out", "dsacks_in", "dsacks_out", "out_of_order", "duplicates")
     return ", ".join(f"{name} {seen.get(name, 0)}" for name in names)
 
 

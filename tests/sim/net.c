@@ -154,9 +154,10 @@ static void put_in_flight(struct net *n, unsigned side, const uint8_t *frame, si
 		w->line_free_ns = start + len * 1000000000ull / p->bytes_per_second;
 		at = w->line_free_ns;
 	}
+	uint64_t off_line = at;
 	at += p->delay_min_ns + net_below(n, p->delay_max_ns - p->delay_min_ns + 1);
 	if (net_chance(n, p->reorder)) {
-		at += net_below(n, p->reorder_extra_ns + 1);
+		at = p->reorder_at_once ? off_line : at + net_below(n, p->reorder_extra_ns + 1);
 		n->stats.reordered++;
 	} else {
 		if (at < w->last_at_ns)

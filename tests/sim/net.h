@@ -22,6 +22,7 @@ struct net_params {
 	uint32_t drop, duplicate, reorder, corrupt;
 	uint64_t delay_min_ns, delay_max_ns; /* drawn for each frame; order is kept all the same ... */
 	uint64_t reorder_extra_ns;           /* ... but for frames that `reorder` holds back by up to this much */
+	bool reorder_at_once;                /* ... or lets overtake: they arrive without delay, as Linux's netem has it */
 	uint64_t bytes_per_second;           /* 0: no limit */
 	uint32_t queue_max;                  /* frames in flight in this direction; 0: no limit */
 };

@@ -470,6 +470,9 @@ static void establish(bool ts, int wscale, bool sack)
 			memcpy(opts + n, (uint8_t[]){4, 2}, 2);
 		n += 12;
 		rig.ts_val = 10000;
+	} else if (sack) {
+		memcpy(opts + n, (uint8_t[]){1, 1, 4, 2}, 4);
+		n += 4;
 	}
 	if (wscale >= 0) {
 		memcpy(opts + n, (uint8_t[]){1, 3, 3, (uint8_t)wscale}, 4);
@@ -505,17 +508,23 @@ void rig_establish_sack(void)
 	establish(true, 7, true);
 }
 
+void rig_establish_sack_alone(void)
+{
+	establish(false, 7, true);
+}
+
 void rig_sack(uint32_t ack, unsigned count, const uint32_t (*blocks)[2])
 {
 	uint8_t opts[40] = {1, 1, 8, 10};
 	put32(opts + 4, rig.ts_val);
 	put32(opts + 8, rig.ts_ecr);
-	memcpy(opts + 12, (uint8_t[]){1, 1, 5, (uint8_t)(2 + 8 * count)}, 4);
+	uint8_t *at = opts + (rig.ts ? 12 : 0);
+	memcpy(at, (uint8_t[]){1, 1, 5, (uint8_t)(2 + 8 * count)}, 4);
 	for (unsigned i = 0; i < count; i++) {
-		put32(opts + 16 + 8 * i, rig_own(blocks[i][0]));
-		put32(opts + 20 + 8 * i, rig_own(blocks[i][1]));
+		put32(at + 4 + 8 * i, rig_own(blocks[i][0]));
+		put32(at + 8 + 8 * i, rig_own(blocks[i][1]));
 	}
-	rig_segment(ACK, rig.peer_seq, rig_own(ack), NULL, 0, opts, 16 + 8 * (size_t)count);
+	rig_segment(ACK, rig.peer_seq, rig_own(ack), NULL, 0, opts, (size_t)(at - opts) + 4 + 8 * (size_t)count);
 }
 
 uint32_t rig_own(uint32_t n)

@@ -129,6 +129,8 @@ void rig_clear(void);
 void rig_establish(bool ts, int wscale);
 /* The same with timestamps, window scale 7 and SACK. */
 void rig_establish_sack(void);
+/* ... with window scale and SACK, without timestamps. */
+void rig_establish_sack_alone(void);
 /* An ACK with SACK blocks, given as pairs of offsets in our stream. */
 void rig_sack(uint32_t ack, unsigned count, const uint32_t (*blocks)[2]);
 /* What the peer acknowledges for `n` bytes of our stream. */
