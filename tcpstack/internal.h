@@ -25,6 +25,7 @@
 #define TCPS_NS_PER_MS      1000000ull
 #define TCPS_COOKIES_USED   1024u /* a power of two */
 #define TCPS_BLOCKS_ASSURED 2u    /* of each direction of a connection, however short blocks are */
+#define TCPS_PIECE_MIN      256u  /* what is shorter costs a port more as a piece than as a copy, and some take few pieces */
 
 /* LISTEN is a port, not a connection; TIME_WAIT is one only while bytes wait for a stopped reader. */
 enum tcps_state {
@@ -522,6 +523,10 @@ void tcps_send_acked(struct tcps_conn *c, uint32_t n);
 void tcps_send_free(struct tcps_conn *c);
 void tcps_send_rewind(struct tcps_conn *c);
 uint64_t tcps_send_copy(const struct tcps *t, struct tcps_cursor *cur, uint8_t *to, uint32_t len);
+
+/* chain.c */
+/* A frame for `len` bytes from `cur` on behind `head_len` of headers, those bytes put in; or NULL, and nothing has changed. */
+uint8_t *tcps_chain(struct tcps *t, struct tcps_cursor *cur, uint32_t len, size_t head_len, void **handle, uint64_t *payload_sum);
 
 /* recv.c */
 void tcps_recv_data(struct tcps_conn *c, uint32_t seq, const uint8_t *data, uint32_t len);
