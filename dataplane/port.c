@@ -138,8 +138,8 @@ static const char *no_pieces(const struct dp_port *p, const struct rte_eth_dev_i
 }
 
 /*
- * Messages lie in one block of DPDK's heap (mem.c), which is mapped for the port and contiguous by virtual address. Software ports copy
- * what they are given: there it is a matter of measurement, and copying ourselves was no slower (README).
+ * Messages lie in one block of DPDK's heap (mem.c), which is mapped for the port and contiguous by virtual address. Software ports
+ * copy what they are given: there it is a matter of measurement, and copying ourselves was no slower (README).
  */
 static int choose_pieces(struct dp_port *p, const struct rte_eth_dev_info *info, const struct dp_options *o,
 			 struct rte_eth_conf *conf, struct fault *f)
@@ -148,8 +148,9 @@ static int choose_pieces(struct dp_port *p, const struct rte_eth_dev_info *info,
 	uint32_t most = PIECES_WANTED;
 
 	if (o->multi_segs == DP_OFFLOAD_ON && why != NULL)
-		return fault(f, DP_EX_CONFIG, "port %s (%s) cannot send messages from where they lie (%s): leave --multi-segs on out",
-			     p->name, p->driver, why);
+		return fault(f, DP_EX_CONFIG,
+			     "port %s (%s) cannot send messages from where they lie (%s): leave --multi-segs on out", p->name,
+			     p->driver, why);
 	if (info->tx_desc_lim.nb_mtu_seg_max != 0)
 		most = RTE_MIN(most, info->tx_desc_lim.nb_mtu_seg_max - 1u);
 	if (info->tx_desc_lim.nb_seg_max != 0)

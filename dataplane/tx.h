@@ -31,7 +31,7 @@ struct dp_tx {
 	struct rte_mempool *piece_pool;
 	void (*piece_done)(void *ctx, void *owner);
 	void *piece_ctx;
-	uint64_t *counters;           /* the worker's own */
+	uint64_t *counters; /* the worker's own */
 	uint32_t frames_count;
 	struct rte_mbuf *frame[DP_TX_FRAMES_MAX];
 };

@@ -159,14 +159,14 @@ struct tcps_ops {
 	/* A reference given by tcps_send_ref() is not needed any more (acknowledged, or connection gone). */
 	void (*release)(void *ctx, void *owner);
 	/*
-	 * With tx_pieces_max: a frame of `len` writable bytes, contiguous, and behind them the pieces, which are read when it goes out.
-	 * NULL: not now; the stack then copies, into a frame of tx_alloc(). tx_send() is told the length with all pieces.
+	 * With tx_pieces_max: a frame of `len` writable bytes, contiguous, and behind them the pieces, which are read when it goes
+	 * out. NULL: not now; the stack then copies, into a frame of tx_alloc(). tx_send() is told the length with all pieces.
 	 */
 	uint8_t *(*tx_chain)(void *ctx, size_t len, const struct tcps_piece *pieces, unsigned count, void **handle);
 	/*
-	 * One more holder of the owner's memory, a frame: for each piece after tx_chain() took it. The port ends each hold, as release()
-	 * does, when the frame is gone; that may be within any call of tx_*, long after the reference itself was released, and must not
-	 * call the stack.
+	 * One more holder of the owner's memory, a frame: for each piece after tx_chain() took it. The port ends each hold, as
+	 * release() does, when the frame is gone; that may be within any call of tx_*, long after the reference itself was
+	 * released, and must not call the stack.
 	 */
 	void (*hold)(void *ctx, void *owner);
 };

@@ -42,7 +42,7 @@ struct host {
 	uint32_t chain_refuse; /* one of so many; 0: none */
 	uint32_t chain_tries;
 	uint64_t chains, chains_refused;
-	void (*release)(void *ctx, void *owner); /* the application's */
+	void (*release)(void *ctx, void *owner);      /* the application's */
 	struct host_chain ring[HOST_RING_MAX], chain; /* `chain`: under construction, its head in `frame` */
 	uint32_t ring_first, ring_count;
 	bool chain_out;

@@ -63,8 +63,8 @@ static int start_eal(void **state)
 		return -1;
 	pool = rte_pktmbuf_pool_create("tx", MBUFS, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
 	piece_pool = dp_tx_piece_pool("pieces", PIECES, SOCKET_ID_ANY);
-	if (pool == NULL || piece_pool == NULL || rte_eth_dev_configure(0, 1, 1, &conf) != 0 || rte_eth_rx_queue_setup(0, 0, 64, 0, NULL, pool) != 0 ||
-	    rte_eth_tx_queue_setup(0, 0, 64, 0, NULL) != 0)
+	if (pool == NULL || piece_pool == NULL || rte_eth_dev_configure(0, 1, 1, &conf) != 0 ||
+	    rte_eth_rx_queue_setup(0, 0, 64, 0, NULL, pool) != 0 || rte_eth_tx_queue_setup(0, 0, 64, 0, NULL) != 0)
 		return -1;
 	return rte_eth_dev_start(0);
 }
@@ -88,7 +88,8 @@ static int fresh(void **state)
 	(void)state;
 	memset(counter, 0, sizeof counter);
 	memset(done, 0, sizeof done);
-	tx = (struct dp_tx){.pool = pool, .counters = counter, .piece_pool = piece_pool, .piece_done = piece_done, .piece_ctx = &tx};
+	tx = (struct dp_tx){
+		.pool = pool, .counters = counter, .piece_pool = piece_pool, .piece_done = piece_done, .piece_ctx = &tx};
 	return 0;
 }
 
