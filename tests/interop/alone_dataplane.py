@@ -185,11 +185,17 @@ def pieces_over_af_packet():
 
 @test("--multi-segs on is refused (78) where it would send garbage: over net_af_xdp, and over net_tap with --tso on", seconds=60)
 def no_pieces():
-    for port, more in (("net_af_xdp", ()), ("net_tap", ("--tso", "on"))):
-        done = labs.lab("start", "--name", "no-pieces", "--port", port, "--", "--multi-segs", "on", *more, status=None)
-        labs.lab("stop", "--name", "no-pieces")
-        equal(done.returncode, 78, done.stderr)
-        assert "--multi-segs on" in done.stderr, done.stderr
+    done = labs.lab("start", "--name", "no-pieces", "--port", "net_af_xdp", "--", "--multi-segs", "on", status=None)
+    labs.lab("stop", "--name", "no-pieces")
+    equal(done.returncode, 78, done.stderr)
+    assert "--multi-segs on" in done.stderr, done.stderr
+    # The lab would look for the tap's device, which is gone with the program at once: a namespace of its own does.
+    with tempfile.TemporaryDirectory() as folder:
+        line = ["unshare", "--net", PROGRAM, "--no-huge", "-m", "256", "--no-pci", "--no-shconf", "--lcores", "0,1", "--vdev=net_tap0,iface=tw0", "--",
+                "--ip", "198.18.0.2/24", "--socket", f"{folder}/socket", "--tso", "on", "--multi-segs", "on"]
+        done = subprocess.run(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=30)
+    equal(done.returncode, 78, done.stderr)
+    assert "leave --multi-segs on out" in done.stderr, done.stderr
 
 
 if __name__ == "__main__":
