@@ -201,7 +201,8 @@ uint32_t dp_tx_burst(struct dp_tx *tx)
 
 struct rte_mempool *dp_tx_piece_pool(const char *name, uint32_t count, int numa_node)
 {
-	return rte_pktmbuf_pool_create(name, count, 0, RTE_ALIGN_CEIL(sizeof(struct piece), RTE_MBUF_PRIV_ALIGN), 0, numa_node);
+	return rte_pktmbuf_pool_create(name, count, RTE_MIN(count / 4, 256u),
+				       RTE_ALIGN_CEIL(sizeof(struct piece), RTE_MBUF_PRIV_ALIGN), 0, numa_node);
 }
 
 uint32_t dp_tx_reclaim(struct dp_tx *tx)

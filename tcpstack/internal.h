@@ -25,7 +25,7 @@
 #define TCPS_NS_PER_MS      1000000ull
 #define TCPS_COOKIES_USED   1024u /* a power of two */
 #define TCPS_BLOCKS_ASSURED 2u    /* of each direction of a connection, however short blocks are */
-#define TCPS_PIECE_MIN      256u  /* what is shorter costs a port more as a piece than as a copy, and some take few pieces */
+#define TCPS_PIECE_MIN      512u  /* what is shorter costs more as a piece than as a copy (dataplane/README.md) */
 
 /* LISTEN is a port, not a connection; TIME_WAIT is one only while bytes wait for a stopped reader. */
 enum tcps_state {
