@@ -90,7 +90,8 @@ static void on_release(void *ctx, void *owner)
 	(void)owner;
 }
 
-static const struct tcps_ops ops = {tx_alloc, tx_send, on_accept, on_connected, on_data, on_event, on_event, on_closed, on_release};
+static const struct tcps_ops ops = {tx_alloc, tx_send,   on_accept,  on_connected, on_data, on_event,
+				    on_event, on_closed, on_release, NULL,         NULL};
 
 static uint32_t rx_flags;
 
