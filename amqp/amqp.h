@@ -94,6 +94,8 @@ void amqp_conn_eof(struct amqp_conn *c);      /* FIN from the peer */
 void amqp_conn_writable(struct amqp_conn *c); /* ops->writable was false and is true again */
 void amqp_conn_closed(struct amqp_conn *c);   /* the transport is gone; `c` is invalid after this */
 void amqp_release(struct amqp_broker *b, void *owner);
+/* One more holder of a referenced message: a frame on its way out that reads it in place. Each ends with amqp_release(). */
+void amqp_hold(struct amqp_broker *b, void *owner);
 
 /* Timers (heartbeats, handshake, control_wait) and deferred work, in small steps. Call it every loop; cheap when idle. */
 void amqp_tick(struct amqp_broker *b);

@@ -442,6 +442,11 @@ void amqp_release(struct amqp_broker *b, void *owner)
 	amqp_msg_ref_released(b, owner);
 }
 
+void amqp_hold(struct amqp_broker *b, void *owner)
+{
+	amqp_msg_lend(b, owner);
+}
+
 /* ---- counters and checks ---- */
 
 static const struct {

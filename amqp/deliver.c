@@ -80,8 +80,7 @@ static bool lend(struct amqp_conn *c, struct amqp_msg *m, const uint8_t *at, uin
 {
 	struct amqp_broker *b = c->b;
 
-	amqp_msg_ref(b, m);
-	b->lent_refs++;
+	amqp_msg_lend(b, m);
 	if (b->ops.send_ref(c->io, at, len, m))
 		return true;
 	amqp_msg_ref_released(b, m);

@@ -49,7 +49,7 @@ uint64_t amqp_pool_failures(const struct amqp_pool *p); /* allocations that foun
  * absent when the body is empty. A body that exceeds a consumer's frame-max is cut into frames at delivery instead.
  */
 struct amqp_msg {
-	uint32_t refs;            /* queues, unacknowledged entries and unsent references of this worker */
+	uint32_t refs;            /* queues, unacknowledged entries, unsent references, frames in the port's ring */
 	uint32_t template_bytes;  /* of data[] */
 	uint32_t names_bytes;     /* exchange and routing key, both shortstr */
 	uint32_t header_frame_at; /* offset in data[] of the content header frame */
@@ -75,6 +75,7 @@ struct amqp_msg *amqp_msg_new(struct amqp_broker *b, struct amqp_span exchange, 
 			      uint32_t body_bytes);
 void amqp_msg_ref(struct amqp_broker *b, struct amqp_msg *m);
 void amqp_msg_unref(struct amqp_broker *b, struct amqp_msg *m);
+void amqp_msg_lend(struct amqp_broker *b, struct amqp_msg *m);         /* one more reference of the transport's */
 void amqp_msg_ref_released(struct amqp_broker *b, struct amqp_msg *m); /* amqp_release(): the transport let go of a send_ref */
 
 /* A message on a queue or unacknowledged on a channel; from the pool b->entries. */

@@ -82,6 +82,12 @@ void amqp_msg_unref(struct amqp_broker *b, struct amqp_msg *m)
 	amqp_pool_free(b->pool, m);
 }
 
+void amqp_msg_lend(struct amqp_broker *b, struct amqp_msg *m)
+{
+	amqp_msg_ref(b, m);
+	b->lent_refs++;
+}
+
 void amqp_msg_ref_released(struct amqp_broker *b, struct amqp_msg *m)
 {
 	assert(b->lent_refs > 0);

@@ -39,6 +39,13 @@ static void on_tx_send(void *ctx, void *handle, size_t len, const struct tcps_tx
 	dp_tx_send(&w->tx, handle, len, meta);
 }
 
+static uint8_t *on_tx_chain(void *ctx, size_t len, const struct tcps_piece *pieces, unsigned count, void **handle)
+{
+	struct dp_worker *w = ctx;
+
+	return dp_tx_chain(&w->tx, len, pieces, count, handle);
+}
+
 static void *on_accept(void *ctx, struct tcps_conn *conn, const struct tcps_endpoint *peer, uint16_t local_port)
 {
 	struct dp_worker *w = ctx;
@@ -92,10 +99,22 @@ static void on_release(void *ctx, void *owner)
 	amqp_release(w->amqp, owner);
 }
 
+static void on_hold(void *ctx, void *owner)
+{
+	struct dp_worker *w = ctx;
+
+	amqp_hold(w->amqp, owner);
+}
+
 /* The broker opens no connection itself, so this is never reached. */
 static void on_connected(void *user)
 {
 	(void)user;
+}
+
+void dp_conn_piece_done(void *ctx, void *owner)
+{
+	on_release(ctx, owner);
 }
 
 const struct tcps_ops dp_conn_tcps_ops = {
@@ -108,6 +127,8 @@ const struct tcps_ops dp_conn_tcps_ops = {
 	.on_writable = on_writable,
 	.on_closed = on_closed,
 	.release = on_release,
+	.tx_chain = on_tx_chain,
+	.hold = on_hold,
 };
 
 /* ---- from the broker to the stack ---- */

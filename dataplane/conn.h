@@ -15,6 +15,8 @@ struct dp_worker;
 
 /* What the stack calls; its ctx is the worker. */
 extern const struct tcps_ops dp_conn_tcps_ops;
+/* A frame that held a piece of a message is gone; `ctx` is the worker. */
+void dp_conn_piece_done(void *ctx, void *owner);
 /* What the broker calls; its ctx is the worker. */
 extern const struct amqp_ops dp_conn_amqp_ops;
 

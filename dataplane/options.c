@@ -15,7 +15,7 @@
 #include "dataplane/log.h"
 #include "dataplane/values.h"
 
-enum kind { FLAG, U32, SIZE, SIZE_POWER, IPV4, IPV4_PREFIX, IPV6, IPV6_PREFIX, ROUTES, MAC, PATH, TEXT, IDLE, TSO, LOG_LEVEL };
+enum kind { FLAG, U32, SIZE, SIZE_POWER, IPV4, IPV4_PREFIX, IPV6, IPV6_PREFIX, ROUTES, MAC, PATH, TEXT, IDLE, OFFLOAD, LOG_LEVEL };
 
 struct option {
 	const char *name;
@@ -35,7 +35,7 @@ static const struct option options[] = {
 _Static_assert(OPTIONS_COUNT <= 64, "dp_options.given has a bit for every option");
 
 static const char *const idle_words[] = {[DP_IDLE_POLL] = "poll", [DP_IDLE_ADAPTIVE] = "adaptive", NULL};
-static const char *const tso_words[] = {[DP_TSO_AUTO] = "auto", [DP_TSO_ON] = "on", [DP_TSO_OFF] = "off", NULL};
+static const char *const offload_words[] = {[DP_OFFLOAD_AUTO] = "auto", [DP_OFFLOAD_ON] = "on", [DP_OFFLOAD_OFF] = "off", NULL};
 static const char *const log_level_words[] = {
 	[DP_LOG_ERROR] = "error", [DP_LOG_WARNING] = "warning", [DP_LOG_INFO] = "info", [DP_LOG_DEBUG] = "debug", NULL};
 
@@ -236,8 +236,8 @@ static bool set_value(struct dp_options *o, const struct option *opt, const char
 		return dp_value_mac(text, field) || problem(p, "'%s' is no Ethernet address: write it as 02:54:57:00:00:02", text);
 	case IDLE:
 		return set_word(idle_words, field, text, p);
-	case TSO:
-		return set_word(tso_words, field, text, p);
+	case OFFLOAD:
+		return set_word(offload_words, field, text, p);
 	case LOG_LEVEL:
 		return set_word(log_level_words, field, text, p);
 	case PATH:

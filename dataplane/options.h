@@ -21,7 +21,7 @@
 #define DP_EX_CONFIG      78 /* a file's content is wrong, or options contradict each other or the machine */
 
 enum dp_idle { DP_IDLE_POLL, DP_IDLE_ADAPTIVE };
-enum dp_tso { DP_TSO_AUTO, DP_TSO_ON, DP_TSO_OFF };
+enum dp_offload { DP_OFFLOAD_AUTO, DP_OFFLOAD_ON, DP_OFFLOAD_OFF };
 
 struct dp_ipv4_prefix {
 	uint8_t addr[4];
@@ -53,9 +53,9 @@ struct dp_options {
 	char socket_path[108], config_path[512], eal_line[2048];
 	uint32_t connections, channels, consumers, exchanges, queues, bindings, messages;
 	uint64_t messages_memory, message_max, tcp_memory, database_memory;
-	uint32_t idle;      /* enum dp_idle */
-	uint32_t tso;       /* enum dp_tso */
-	uint32_t log_level; /* enum dp_log_level */
+	uint32_t idle;            /* enum dp_idle */
+	uint32_t tso, multi_segs; /* enum dp_offload */
+	uint32_t log_level;       /* enum dp_log_level */
 	bool udp_echo, arp_probe, help, version;
 
 	uint64_t given; /* bit an option of options.def, from wherever it came */

@@ -26,6 +26,7 @@
 #define DESCS_WANTED    1024u
 #define MBUF_CACHE      256u
 #define ETHER_OVERHEAD  (RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN + 2u * RTE_VLAN_HLEN)
+#define PIECES_WANTED   6u   /* i40e takes 8 buffers a packet */
 #define TSO_HEADERS     160u /* Ethernet, tag, IPv6, TCP with options */
 #define TAP_TSO_HEADERS 74u  /* Ethernet, IPv6, TCP without options */
 
@@ -96,10 +97,10 @@ static int choose_offloads(struct dp_port *p, const struct rte_eth_dev_info *inf
 	bool can_tso = (info->tx_offload_capa & tso) == tso;
 
 	conf->rxmode.mtu = p->mtu;
-	if (o->tso == DP_TSO_ON && !can_tso)
+	if (o->tso == DP_OFFLOAD_ON && !can_tso)
 		return fault(f, DP_EX_CONFIG, "port %s (%s) cannot cut frames into segments: leave --tso on out", p->name,
 			     p->driver);
-	p->tx_tso = can_tso && (o->tso == DP_TSO_ON || (o->tso == DP_TSO_AUTO && !p->software));
+	p->tx_tso = can_tso && (o->tso == DP_OFFLOAD_ON || (o->tso == DP_OFFLOAD_AUTO && !p->software));
 	if (p->software && p->tx_tso) {
 		p->tx_ip_cksum = p->tx_tcp_cksum = true;
 		conf->txmode.offloads |= tso;
@@ -120,9 +121,66 @@ static int choose_offloads(struct dp_port *p, const struct rte_eth_dev_info *inf
 	conf->rxmode.offloads |= p->rx_vlan_strip ? RTE_ETH_RX_OFFLOAD_VLAN_STRIP : 0;
 	conf->txmode.offloads |= p->tx_vlan_insert ? RTE_ETH_TX_OFFLOAD_VLAN_INSERT : 0;
 	conf->txmode.offloads |= p->tx_tso ? tso : 0;
-	/* Every frame of a queue is one buffer of that queue's pool with one reference, unless long ones come from another. */
-	if (!p->tx_tso)
+	return 0;
+}
+
+/* Why the port takes no frames of several pieces; NULL: it does. */
+static const char *no_pieces(const struct dp_port *p, const struct rte_eth_dev_info *info)
+{
+	/* net_af_xdp is such a one: it would send the first buffer and whatever lies behind it. */
+	if ((info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) == 0 || info->tx_desc_lim.nb_mtu_seg_max == 1 ||
+	    info->tx_desc_lim.nb_seg_max == 1)
+		return "its driver takes one buffer a frame";
+	if (!p->software && rte_eal_iova_mode() != RTE_IOVA_VA)
+		return "messages have no address that a NIC knows without an IOMMU (--iova-mode=va)";
+	if (strcmp(p->driver, "net_tap") == 0 && p->tx_tso)
+		return "net_tap's checksums are wrong behind a piece of odd length, and --tso on asks for them";
+	return NULL;
+}
+
+/*
+ * Messages lie in one block of DPDK's heap (mem.c), which is mapped for the port and contiguous by virtual address. Pieces pay
+ * where nobody reads them but the NIC: where the stack sums them, a copy made on the way costs less (README).
+ */
+static int choose_pieces(struct dp_port *p, const struct rte_eth_dev_info *info, const struct dp_options *o,
+			 struct rte_eth_conf *conf, struct fault *f)
+{
+	const char *why = no_pieces(p, info);
+	uint32_t most = PIECES_WANTED;
+
+	if (o->multi_segs == DP_OFFLOAD_ON && why != NULL)
+		return fault(f, DP_EX_CONFIG,
+			     "port %s (%s) cannot send messages from where they lie (%s): leave --multi-segs on out", p->name,
+			     p->driver, why);
+	if (info->tx_desc_lim.nb_mtu_seg_max != 0)
+		most = RTE_MIN(most, info->tx_desc_lim.nb_mtu_seg_max - 1u);
+	if (info->tx_desc_lim.nb_seg_max != 0)
+		most = RTE_MIN(most, info->tx_desc_lim.nb_seg_max - 1u);
+	if (why == NULL &&
+	    (o->multi_segs == DP_OFFLOAD_ON || (o->multi_segs == DP_OFFLOAD_AUTO && !p->software && p->tx_tcp_cksum)))
+		p->tx_pieces_max = (uint8_t)most;
+	if (p->tx_pieces_max != 0)
+		conf->txmode.offloads |= RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+	/* Fast: every frame of a queue is one buffer of that queue's pool with one reference. */
+	else if (!p->software && !p->tx_tso)
 		conf->txmode.offloads |= info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
+	return 0;
+}
+
+/* As many as the port's descriptors and our array hold; where there are none, bytes are copied. */
+static int make_piece_pool(struct dp_port *p, uint32_t worker, struct fault *f)
+{
+	uint32_t count = p->tx_desc_count + DP_TX_FRAMES_MAX;
+	char name[RTE_MEMPOOL_NAMESIZE];
+
+	if (p->tx_pieces_max == 0)
+		return 0;
+	snprintf(name, sizeof name, "dp_pieces_%u", worker);
+	p->piece_pool[worker] = dp_tx_piece_pool(name, count, p->numa_node);
+	if (p->piece_pool[worker] == NULL)
+		return fault(f, DP_EX_UNAVAILABLE,
+			     "no memory for %u packet buffers on NUMA node %d (%s): give DPDK more (-m MIB or --socket-mem)", count,
+			     p->numa_node, rte_strerror(rte_errno));
 	return 0;
 }
 
@@ -173,6 +231,8 @@ static int make_queues(struct dp_port *p, const struct rte_eth_dev_info *info, c
 			     "port %s (%s) has %u receive and %u transmit queues, and %u workers need one pair each", p->name,
 			     p->driver, info->max_rx_queues, info->max_tx_queues, workers_count);
 	rc = choose_offloads(p, info, o, &conf, f);
+	if (rc == 0)
+		rc = choose_pieces(p, info, o, &conf, f);
 	if (rc != 0)
 		return rc;
 	rc = rte_eth_dev_configure(p->id, (uint16_t)workers_count, (uint16_t)workers_count, &conf);
@@ -186,6 +246,8 @@ static int make_queues(struct dp_port *p, const struct rte_eth_dev_info *info, c
 
 		if (status == 0)
 			status = make_tso_pool(p, i, f);
+		if (status == 0)
+			status = make_piece_pool(p, i, f);
 		if (status != 0)
 			return status;
 		rc = rte_eth_rx_queue_setup(p->id, (uint16_t)i, p->rx_desc_count, (unsigned)p->numa_node, NULL, p->pool[i]);
@@ -289,6 +351,11 @@ static void tell(struct dp_port *p, const struct dp_options *o)
 	dp_log(DP_LOG_INFO, "port: checksums verified by the %s, filled in by the %s; segments cut by the %s; link is %s",
 	       p->rx_cksum ? "port" : "stack", p->tx_tcp_cksum ? "port" : "stack", p->tx_tso ? "port" : "stack",
 	       p->link_up ? "up" : "down");
+	if (p->tx_pieces_max != 0)
+		dp_log(DP_LOG_INFO, "port: large bodies are sent from where they lie, in up to %u pieces a frame",
+		       p->tx_pieces_max);
+	else
+		dp_log(DP_LOG_INFO, "port: large bodies are copied into frames");
 	if (o->vlan != 0)
 		dp_log(DP_LOG_INFO, "port: VLAN %u, tags taken off by the %s, put on by the %s", o->vlan,
 		       p->rx_vlan_strip ? "port" : "stack", p->tx_vlan_insert ? "port" : "stack");

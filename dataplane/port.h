@@ -31,11 +31,12 @@ struct dp_port {
 	uint16_t tx_burst_max; /* 0: any */
 	bool rx_cksum, tx_ip_cksum, tx_tcp_cksum;
 	bool tx_tso;                        /* the port cuts frames of up to DP_TSO_BYTES of payload */
+	uint8_t tx_pieces_max;              /* pieces of messages that a frame may end in; 0: frames are contiguous */
 	uint16_t mss_max;                   /* what it can cut to, where that is less than the MTU leaves; 0: no limit */
 	bool rx_vlan_strip, tx_vlan_insert; /* the tag of --vlan is the port's to take off, to put on */
 	int numa_node;                      /* of the port; that of the first worker where the port has none */
 	uint32_t mbufs_count;               /* in each pool */
-	struct rte_mempool *pool[CTL_WORKERS_MAX], *tso_pool[CTL_WORKERS_MAX];
+	struct rte_mempool *pool[CTL_WORKERS_MAX], *tso_pool[CTL_WORKERS_MAX], *piece_pool[CTL_WORKERS_MAX];
 	bool link_up;
 	char text[128]; /* one line for `tickctl status` */
 };

@@ -1,7 +1,7 @@
 /*
  * tx.c - outgoing frames of a worker, collected and given to the port a burst at a time.
  *
- * Owns: the array of frames that the port has not taken yet.
+ * Owns: the array of frames that the port has not taken yet; what ties a piece of a message to the frame that holds it.
  * Core: the worker.
  * Spec: DESIGN section 3, step 8: one transmit burst after each receive burst, nothing held back to wait for more.
  */
@@ -13,6 +13,13 @@
 #include <rte_mbuf.h>
 
 #include "dataplane/counters.h"
+
+/* Beside each buffer of the piece pool. Counts in mbufs have 16 bits, so each has its own; the owner counts its holders. */
+struct piece {
+	struct rte_mbuf_ext_shared_info shared;
+	struct dp_tx *tx;
+	void *owner;
+};
 
 /* Room for one more frame, if need be by giving the port what is there. */
 static bool have_room(struct dp_tx *tx)
@@ -45,9 +52,72 @@ uint8_t *dp_tx_alloc(struct dp_tx *tx, size_t len, void **handle)
 	return (uint8_t *)data;
 }
 
+static void on_piece_done(void *data, void *opaque)
+{
+	struct piece *p = opaque;
+
+	(void)data;
+	p->tx->piece_done(p->tx->piece_ctx, p->owner);
+}
+
+/* All or none. A driver's clone may outlive the buffer that it was made of (net_tap's software TSO), and counts beside it. */
+static bool take_pieces(struct dp_tx *tx, struct rte_mbuf **m, unsigned count)
+{
+	bool free = true;
+
+	if (rte_pktmbuf_alloc_bulk(tx->piece_pool, m, count) != 0)
+		return false;
+	for (unsigned i = 0; i < count; i++) {
+		struct piece *p = rte_mbuf_to_priv(m[i]);
+
+		free = free && rte_mbuf_ext_refcnt_read(&p->shared) == 0;
+	}
+	if (!free)
+		rte_pktmbuf_free_bulk(m, count);
+	return free;
+}
+
+/* The address is the IOVA, too: what needs one gets pieces only where that is so (port.c). */
+static void attach(struct dp_tx *tx, struct rte_mbuf *m, const struct tcps_piece *from)
+{
+	struct piece *p = rte_mbuf_to_priv(m);
+
+	p->shared.free_cb = on_piece_done;
+	p->shared.fcb_opaque = p;
+	rte_mbuf_ext_refcnt_set(&p->shared, 1);
+	p->tx = tx;
+	p->owner = from->owner;
+	rte_pktmbuf_attach_extbuf(m, (void *)(uintptr_t)from->data, (rte_iova_t)(uintptr_t)from->data, (uint16_t)from->len,
+				  &p->shared);
+	m->data_len = (uint16_t)from->len;
+}
+
+uint8_t *dp_tx_chain(struct dp_tx *tx, size_t len, const struct tcps_piece *pieces, unsigned count, void **handle)
+{
+	struct rte_mbuf *part[TCPS_PIECES_MAX], *head, *last;
+	uint8_t *data;
+
+	if (!take_pieces(tx, part, count))
+		return NULL;
+	data = dp_tx_alloc(tx, len, handle);
+	if (data == NULL) {
+		rte_pktmbuf_free_bulk(part, count);
+		return NULL;
+	}
+	head = last = *handle;
+	for (unsigned i = 0; i < count; i++) {
+		attach(tx, part[i], &pieces[i]);
+		last->next = part[i];
+		last = part[i];
+		head->nb_segs++;
+		head->pkt_len += pieces[i].len;
+	}
+	return data;
+}
+
 static void collect(struct dp_tx *tx, struct rte_mbuf *m)
 {
-	tx->counters[DP_CNT_port_tx_bytes] += m->data_len;
+	tx->counters[DP_CNT_port_tx_bytes] += m->pkt_len;
 	tx->frame[tx->frames_count++] = m;
 }
 
@@ -55,7 +125,8 @@ void dp_tx_send(struct dp_tx *tx, void *handle, size_t len, const struct tcps_tx
 {
 	struct rte_mbuf *m = handle;
 
-	m->data_len = (uint16_t)len;
+	/* It may be less than was asked for; pieces are whole. */
+	m->data_len = (uint16_t)(m->data_len + len - m->pkt_len);
 	m->pkt_len = (uint32_t)len;
 	if (meta->ip_cksum || meta->tcp_cksum) {
 		m->ol_flags |= meta->ipv6 ? RTE_MBUF_F_TX_IPV6 : RTE_MBUF_F_TX_IPV4;
@@ -126,6 +197,20 @@ uint32_t dp_tx_burst(struct dp_tx *tx)
 	}
 	tx->frames_count = (uint32_t)count - done;
 	return done;
+}
+
+struct rte_mempool *dp_tx_piece_pool(const char *name, uint32_t count, int numa_node)
+{
+	return rte_pktmbuf_pool_create(name, count, RTE_MIN(count / 4, 256u),
+				       RTE_ALIGN_CEIL(sizeof(struct piece), RTE_MBUF_PRIV_ALIGN), 0, numa_node);
+}
+
+uint32_t dp_tx_reclaim(struct dp_tx *tx)
+{
+	if (tx->piece_pool == NULL || rte_mempool_in_use_count(tx->piece_pool) == 0)
+		return 0;
+	rte_eth_tx_done_cleanup(tx->port_id, tx->queue, 0); /* not every driver can */
+	return rte_mempool_in_use_count(tx->piece_pool);
 }
 
 void dp_tx_drop(struct dp_tx *tx)

@@ -27,18 +27,27 @@ struct dp_tx {
 	struct rte_mempool *pool;
 	struct rte_mempool *tso_pool; /* for frames that the port cuts; NULL: it cuts none */
 	size_t frame_max;             /* what a frame of `pool` holds */
-	uint64_t *counters;           /* the worker's own */
+	/* Buffers for memory of others, and whom to tell that one is done with; NULL: every frame is one buffer. */
+	struct rte_mempool *piece_pool;
+	void (*piece_done)(void *ctx, void *owner);
+	void *piece_ctx;
+	uint64_t *counters; /* the worker's own */
 	uint32_t frames_count;
 	struct rte_mbuf *frame[DP_TX_FRAMES_MAX];
 };
 
-/* The two calls of struct tcps_ops; `handle` is the mbuf. NULL when the port takes nothing: the stack tries again later. */
+/* The three calls of struct tcps_ops; `handle` is the mbuf. NULL when the port takes nothing: the stack tries again later. */
 uint8_t *dp_tx_alloc(struct dp_tx *tx, size_t len, void **handle);
+uint8_t *dp_tx_chain(struct dp_tx *tx, size_t len, const struct tcps_piece *pieces, unsigned count, void **handle);
 void dp_tx_send(struct dp_tx *tx, void *handle, size_t len, const struct tcps_tx_meta *meta);
 /* Takes over a received frame that was turned round in place. False: no room, the caller keeps it. */
 bool dp_tx_forward(struct dp_tx *tx, struct rte_mbuf *m);
 /* Gives the port what was collected; what it does not take stays for the next call. Returns how many it took. */
 uint32_t dp_tx_burst(struct dp_tx *tx);
+/* A pool for piece_pool. Errors: NULL, with rte_errno set. */
+struct rte_mempool *dp_tx_piece_pool(const char *name, uint32_t count, int numa_node);
+/* Asks the driver to give back what it has sent: some keep it until they need its descriptor. Returns how many pieces are out. */
+uint32_t dp_tx_reclaim(struct dp_tx *tx);
 /* Frees what the port never took. */
 void dp_tx_drop(struct dp_tx *tx);
 

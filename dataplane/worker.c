@@ -189,6 +189,7 @@ static void publish(struct dp_worker *w)
 	tcps_usage(w->tcp, &tcp);
 	amqp_usage(w->amqp, &amqp);
 	dp_counters_pools(w->counter, &tcp, &amqp);
+	w->counter[DP_CNT_pool_pieces] = dp_tx_reclaim(&w->tx);
 	w->counter[DP_CNT_pool_mbufs] = rte_mempool_in_use_count(w->tx.pool);
 	w->counter[DP_CNT_worker_longest_loop_ns] = dp_clock_span_ns(&w->clock, w->longest_cycles);
 	memcpy(w->stats->longest_loop_what, w->longest_what, strlen(w->longest_what) + 1);

@@ -67,6 +67,7 @@ static void tcp_config(struct tcps_config *t, const struct amqp_limits *a, const
 	t->tx_ip_cksum_offload = port->tx_ip_cksum;
 	t->tx_tcp_cksum_offload = port->tx_tcp_cksum;
 	t->tso_max_bytes = port->tx_tso ? DP_TSO_BYTES : 0;
+	t->tx_pieces_max = port->tx_pieces_max;
 	t->syn_cookies = true;
 	t->ecn = true;
 	t->conns_max = a->conns_max;
@@ -149,6 +150,9 @@ static void set_constants(struct dp_worker *w, const struct dp_options *o, const
 	w->tx.pool = port->pool[w->idx];
 	w->tx.tso_pool = port->tso_pool[w->idx];
 	w->tx.frame_max = rte_pktmbuf_data_room_size(w->tx.pool) - RTE_PKTMBUF_HEADROOM;
+	w->tx.piece_pool = port->piece_pool[w->idx];
+	w->tx.piece_done = dp_conn_piece_done;
+	w->tx.piece_ctx = w;
 	w->tx.counters = w->counter;
 	w->counter[DP_CNT_pool_mbufs_max] = port->mbufs_count;
 }
@@ -189,6 +193,7 @@ void dp_worker_destroy(struct dp_worker *w)
 {
 	if (w == NULL)
 		return;
+	/* The port is closed, so its ring gave back all pieces of messages; these frames have the last. */
 	dp_tx_drop(&w->tx);
 	dp_mem_free(w);
 }

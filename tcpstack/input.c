@@ -136,8 +136,8 @@ static inline __attribute__((always_inline)) void note_segment(struct tcps *t, s
  * nothing has changed. `left`: bytes from the TCP header on, which is whole but for its options; `ts` is known where this is
  * inlined: whether the connection has timestamps.
  */
-static inline __attribute__((always_inline)) bool fast_path(struct tcps *t, struct tcps_conn *c, const uint8_t *tcp,
-							    uint32_t left, bool ts)
+static inline __attribute__((always_inline)) bool fast_path(struct tcps *t, struct tcps_conn *c, const uint8_t *tcp, uint32_t left,
+							    bool ts)
 {
 	const uint16_t looked_at = htobe16(0xf000 | (FLAGS_KNOWN & ~TCP_PSH));
 	const uint32_t header_len = TCP_HLEN + (ts ? TCP_OPT_TS_LEN : 0);
@@ -193,8 +193,7 @@ static uint32_t tcp_header_len(struct tcps *t, const uint8_t *tcp, uint32_t left
 
 /* `left`: bytes from the TCP header on, whose checksum is right. */
 static __attribute__((noinline)) void slow_path(struct tcps *t, struct tcps_conn *c, const uint8_t *frame,
-						const struct tcps_peer *peer, const uint8_t *ip, const uint8_t *tcp,
-						uint32_t left)
+						const struct tcps_peer *peer, const uint8_t *ip, const uint8_t *tcp, uint32_t left)
 {
 	uint32_t ecn = peer->v6 ? ip[1] >> 4 : ip[1], header_len = tcp_header_len(t, tcp, left);
 	if (header_len == 0)
@@ -321,8 +320,7 @@ static inline void ipv4_input(struct tcps *t, const uint8_t *frame, size_t len, 
 {
 	const uint8_t *ip = frame + ETH_HLEN;
 	const uint32_t frag_protocol_mask = htobe32(IPV4_FRAGMENT_MASK << 16 | 0xff), tcp_unfragmented = htobe32(IPPROTO_TCP_NUM);
-	if (__builtin_expect(ip[0] != 0x45 ||
-				     (get_raw32(ip + 6) & frag_protocol_mask) != tcp_unfragmented ||
+	if (__builtin_expect(ip[0] != 0x45 || (get_raw32(ip + 6) & frag_protocol_mask) != tcp_unfragmented ||
 				     get_raw32(ip + 16) != t->addr_raw,
 			     0)) {
 		ipv4_unusual(t, frame, ip, len - ETH_HLEN, rx_flags);

@@ -30,6 +30,7 @@
 #define TCPS_NS_PER_MS      1000000ull
 #define TCPS_COOKIES_USED   1024u /* a power of two */
 #define TCPS_BLOCKS_ASSURED 2u    /* of each direction of a connection, however short blocks are */
+#define TCPS_PIECE_MIN      512u  /* what is shorter costs more as a piece than as a copy (dataplane/README.md) */
 
 /* LISTEN is a port, not a connection; TIME_WAIT is one only while bytes wait for a stopped reader. */
 enum tcps_state {
@@ -81,13 +82,14 @@ enum tcps_timer_kind {
 #define CF_OWNED      0x00400000u /* `user` is set: on_closed() is owed */
 #define CF_SHUT       0x00800000u /* for lack of blocks the peer was told a window of 0 while the reader is stopped */
 #define CF_ECN        0x01000000u /* agreed on: RFC 3168 */
-#define CF_WHOLE      0x02000000u /* one flush is outstanding, sent once and from one block: whole_us is its record, see tcps_sent_settle() */
-#define CF_SCORE      0x80000000u /* sacked_bytes, lost_bytes or dup_acks is not 0: the pipe is less than what is outstanding */
-#define CF_RTO        0x40000000u /* slow start after a time-out, until recover_seq is acknowledged */
-#define CF_T_TLP      0x20000000u /* rexmt_deadline is the tail loss probe's */
-#define CF_T_REO      0x10000000u /* rexmt_deadline is the reordering window's */
-#define CF_TLP_OUT    0x08000000u /* a tail loss probe went out, and its ACK has not been seen */
-#define CF_DSACK      0x04000000u /* a duplicate arrived: cold->dsack is to be reported */
+#define CF_WHOLE                                                                                                                   \
+	0x02000000u /* one flush is outstanding, sent once and from one block: whole_us is its record, see tcps_sent_settle() */
+#define CF_SCORE   0x80000000u /* sacked_bytes, lost_bytes or dup_acks is not 0: the pipe is less than what is outstanding */
+#define CF_RTO     0x40000000u /* slow start after a time-out, until recover_seq is acknowledged */
+#define CF_T_TLP   0x20000000u /* rexmt_deadline is the tail loss probe's */
+#define CF_T_REO   0x10000000u /* rexmt_deadline is the reordering window's */
+#define CF_TLP_OUT 0x08000000u /* a tail loss probe went out, and its ACK has not been seen */
+#define CF_DSACK   0x04000000u /* a duplicate arrived: cold->dsack is to be reported */
 
 /* Any of these sends an arriving segment down the general path. */
 #define CF_SLOW_INPUT                                                                                                              \
@@ -345,11 +347,11 @@ struct tcps {
 	struct tcps_ops ops;
 	void *ctx;
 	uint32_t addr_raw, mask_raw;
-	uint32_t mss_local;   /* payload of an IPv4 segment without options */
-	uint32_t mss_local6;  /* ... of an IPv6 segment */
+	uint32_t mss_local;    /* payload of an IPv4 segment without options */
+	uint32_t mss_local6;   /* ... of an IPv6 segment */
 	uint32_t window_plain; /* of a peer that does not scale windows: at most 65,535 */
-	uint32_t window_keep; /* a window wider than this is not moved yet, whatever its budget */
-	uint32_t window_step; /* the right edge moves by at least this much: RFC 9293 3.8.6.2.2 */
+	uint32_t window_keep;  /* a window wider than this is not moved yet, whatever its budget */
+	uint32_t window_step;  /* the right edge moves by at least this much: RFC 9293 3.8.6.2.2 */
 	uint32_t rto_min_us, rto_max_us;
 	uint8_t rcv_wscale;
 	struct tcps_conn *conns;
@@ -374,8 +376,8 @@ struct tcps {
 
 	/* written by the worker */
 	uint64_t now_ns;
-	uint32_t now_us;         /* the same, modulo 2^32 */
-	uint32_t *touched;       /* connections to flush, in order; TCPS_NIL where one died */
+	uint32_t now_us;   /* the same, modulo 2^32 */
+	uint32_t *touched; /* connections to flush, in order; TCPS_NIL where one died */
 	uint32_t touched_count, touched_max;
 	uint32_t flush_at, flush_end; /* how far a running flush is */
 	bool tx_starved;              /* the last attempt found no frame */
@@ -582,6 +584,10 @@ void tcps_send_acked(struct tcps_conn *c, uint32_t n);
 void tcps_send_free(struct tcps_conn *c);
 void tcps_send_rewind(struct tcps_conn *c);
 uint64_t tcps_send_copy(const struct tcps *t, struct tcps_cursor *cur, uint8_t *to, uint32_t len);
+
+/* chain.c */
+/* A frame for `len` bytes from `cur` on behind `head_len` of headers, those bytes put in; or NULL, and nothing has changed. */
+uint8_t *tcps_chain(struct tcps *t, struct tcps_cursor *cur, uint32_t len, size_t head_len, void **handle, uint64_t *payload_sum);
 
 /* recv.c */
 void tcps_recv_data(struct tcps_conn *c, uint32_t seq, const uint8_t *data, uint32_t len);
@@ -876,7 +882,8 @@ static inline void tcps_rtt_sample(struct tcps_conn *c, uint32_t rtt_us)
 	cold->srtt_us_x8 = srtt;
 	cold->rttvar_us_x4 = var;
 	/* RFC 8985 6.1 wants a minimum of recent times, so that a path that grew longer is learnt. */
-	if (__builtin_expect(r <= cold->rack.min_rtt_us, 0) || __builtin_expect(c->last_rx_ms - cold->rack.min_rtt_at_ms > TCPS_MIN_RTT_AGE_MS, 0)) {
+	if (__builtin_expect(r <= cold->rack.min_rtt_us, 0) ||
+	    __builtin_expect(c->last_rx_ms - cold->rack.min_rtt_at_ms > TCPS_MIN_RTT_AGE_MS, 0)) {
 		cold->rack.min_rtt_us = r;
 		cold->rack.min_rtt_at_ms = c->last_rx_ms;
 	}

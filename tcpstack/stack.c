@@ -97,7 +97,7 @@ static bool config_valid(const struct tcps_config *cfg)
 		       (cfg->pmtu_min == 0 || (cfg->pmtu_min >= 68 && cfg->pmtu_min <= cfg->mtu));
 	bool sizes = cfg->mtu >= 576 && cfg->recv_window_bytes >= 2048 && cfg->recv_window_bytes < 1u << 30 &&
 		     cfg->ipv4_prefix_len <= 32 && (cfg->mac[0] & 1) == 0;
-	return pools && times && sizes && network && tso;
+	return pools && times && sizes && network && tso && cfg->tx_pieces_max <= TCPS_PIECES_MAX;
 }
 
 size_t tcps_mem_bytes(const struct tcps_config *cfg)
@@ -188,6 +188,8 @@ struct tcps *tcps_init(void *mem, size_t mem_bytes, const struct tcps_config *cf
 		       uint64_t now_ns)
 {
 	if (!config_valid(cfg) || mem_bytes < tcps_mem_bytes(cfg) || ((uintptr_t)mem & 63) != 0)
+		return NULL;
+	if (cfg->tx_pieces_max != 0 && (ops->tx_chain == NULL || ops->hold == NULL))
 		return NULL;
 	struct tcps *t = mem;
 	lay_out(t, cfg, mem);

@@ -32,8 +32,8 @@ static __attribute__((noinline)) uint32_t syn_options(const struct tcps_conn *c,
 }
 
 /* With offload the port continues from the sum of the pseudo header, which is not complemented. */
-static inline uint16_t tcp_cksum(const struct tcps *t, const struct tcps_conn *c, const uint8_t *tcp, uint32_t header_len, uint32_t len,
-				 uint64_t payload_sum, bool cut)
+static inline uint16_t tcp_cksum(const struct tcps *t, const struct tcps_conn *c, const uint8_t *tcp, uint32_t header_len,
+				 uint32_t len, uint64_t payload_sum, bool cut)
 {
 	uint64_t pseudo = (uint64_t)c->addr_sum + htobe16(IPPROTO_TCP_NUM);
 	/* A frame that the port cuts: it adds the length of each piece itself. */
@@ -78,6 +78,15 @@ static inline uint64_t copy_payload(const struct tcps *t, struct tcps_cursor *cu
 	const uint8_t *from = s->data + cur->off;
 	cur->off += len;
 	return tcps_copy_sum(to, from, len);
+}
+
+/* Whether a reference may be among these bytes: inline ones mostly lie in one slice. */
+static inline bool may_chain(const struct tcps *t, const struct tcps_cursor *cur, uint32_t len)
+{
+	if (__builtin_expect(t->cfg.tx_pieces_max == 0 || len < TCPS_PIECE_MIN, 1))
+		return false;
+	const struct tcps_slice *s = &t->slices[cur->idx];
+	return s->block_idx == TCPS_NIL || s->len_bytes - cur->off < len;
 }
 
 static inline void put_options(struct tcps_conn *c, uint8_t *to, uint32_t len)
@@ -138,8 +147,15 @@ static inline __attribute__((always_inline)) enum tcps_emit emit(struct tcps_con
 	const struct tcps_form *form = &t->form[c->own];
 	uint32_t header_len = TCP_HLEN + opts_len;
 	size_t frame_len = form->tcp_at + header_len + len;
+	uint32_t copy = len;
+	uint64_t payload_sum = 0;
 	void *handle;
-	uint8_t *f = t->ops.tx_alloc(t->ctx, frame_len, &handle);
+	uint8_t *f = NULL;
+	if (__builtin_expect(may_chain(t, cur, len), 0) &&
+	    (f = tcps_chain(t, cur, len, frame_len - len, &handle, &payload_sum)) != NULL)
+		copy = 0;
+	else
+		f = t->ops.tx_alloc(t->ctx, frame_len, &handle);
 	if (__builtin_expect(f == NULL, 0)) {
 		starved(t);
 		return EMIT_NO_FRAME;
@@ -164,7 +180,8 @@ static inline __attribute__((always_inline)) enum tcps_emit emit(struct tcps_con
 		memcpy(tcp + TCP_HLEN, opts, opts_len);
 	else if (opts_len != 0)
 		put_options(c, tcp + TCP_HLEN, opts_len);
-	uint64_t payload_sum = len != 0 ? copy_payload(t, cur, tcp + header_len, len) : 0;
+	if (copy != 0)
+		payload_sum = copy_payload(t, cur, tcp + header_len, copy);
 	uint32_t ts_len = (c->flags & CF_TS) != 0 ? TCP_OPT_TS_LEN : 0;
 	bool cut = len + opts_len > c->mss + ts_len; /* for the port to cut */
 	put_raw16(tcp + 16, tcp_cksum(t, c, tcp, header_len, len, payload_sum, cut));

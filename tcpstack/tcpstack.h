@@ -73,6 +73,8 @@ struct tcps_config {
 	 * Needs both checksum offloads.
 	 */
 	uint32_t tso_max_bytes;
+	/* Pieces of the owners' memory that a frame may end in, uncopied: tx_chain(). 0: every frame is contiguous. */
+	uint8_t tx_pieces_max;
 	bool ecn;         /* RFC 3168: offer it, and accept it where it is offered */
 	bool syn_cookies; /* RFC 4987: a full SYN cache answers with cookies; else its oldest record makes room */
 	bool no_sack;     /* neither offer SACK nor accept it */
@@ -111,6 +113,14 @@ enum tcps_reason {
 /* The port took the 802.1Q tag off; its control information is in the upper half: TCPS_RX_VLAN(tci). */
 #define TCPS_RX_VLAN_STRIPPED 0x4u
 #define TCPS_RX_VLAN(tci)     (TCPS_RX_VLAN_STRIPPED | (uint32_t)(tci) << 16)
+
+/* Bytes of a reference that lie in a frame without having been copied there. */
+#define TCPS_PIECES_MAX 8u
+struct tcps_piece {
+	const uint8_t *data;
+	uint32_t len;
+	void *owner;
+};
 
 /* What the port is asked to do with an outgoing frame. */
 struct tcps_tx_meta {
@@ -151,6 +161,17 @@ struct tcps_ops {
 	void (*on_closed)(void *user, enum tcps_reason reason); /* last call for this connection */
 	/* A reference given by tcps_send_ref() is not needed any more (acknowledged, or connection gone). */
 	void (*release)(void *ctx, void *owner);
+	/*
+	 * With tx_pieces_max: a frame of `len` writable bytes, contiguous, and behind them the pieces, which are read when it goes
+	 * out. NULL: not now; the stack then copies, into a frame of tx_alloc(). tx_send() is told the length with all pieces.
+	 */
+	uint8_t *(*tx_chain)(void *ctx, size_t len, const struct tcps_piece *pieces, unsigned count, void **handle);
+	/*
+	 * One more holder of the owner's memory, a frame: for each piece after tx_chain() took it. The port ends each hold, as
+	 * release() does, when the frame is gone; that may be within any call of tx_*, long after the reference itself was
+	 * released, and must not call the stack.
+	 */
+	void (*hold)(void *ctx, void *owner);
 };
 
 /* Bytes that tcps_init() needs for this configuration. */

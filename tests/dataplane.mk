@@ -14,3 +14,14 @@ $(MALLOC_COUNT): tests/interop/malloc_count.c
 	@mkdir -p $(@D)
 	@echo "  CC      $@"
 	@$(CC) $(CPPFLAGS) $(CFLAGS) -fno-builtin -fPIC -shared -o $@ $<
+
+# Frames copied or attached: what --multi-segs saves, and from which length on.
+$(BUILD)/tests/bench/piece_bench.o: CFLAGS += $(DPDK_CFLAGS)
+$(BUILD)/bench/piece_bench: $(BUILD)/tests/bench/piece_bench.o $(call objs,dataplane,tx) $(call objs,tcpstack,cksum)
+	@mkdir -p $(@D)
+	@echo "  LD      $@"
+	@$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(DPDK_LIBS)
+BENCH_PROGRAMS += $(BUILD)/bench/piece_bench
+.PHONY: piece-bench
+piece-bench: $(BUILD)/bench/piece_bench
+	@$<

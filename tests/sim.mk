@@ -11,6 +11,7 @@ TEST_PROGRAMS += $(BUILD)/bin/broker_sim
 $(eval $(call unit,test_tcps_keepalive,$(call objs,tests/sim,tcp_host net) $(TCPSTACK_OBJS),))
 $(eval $(call unit,test_tcps_tso,$(call objs,tests/sim,tcp_host net) $(TCPSTACK_OBJS),))
 $(eval $(call unit,test_tcps_reorder,$(call objs,tests/sim,tcp_host net) $(TCPSTACK_OBJS),))
+$(eval $(call unit,test_tcps_pieces,$(call objs,tests/sim,tcp_host net) $(TCPSTACK_OBJS),))
 BENCH_PROGRAMS += $(BUILD)/bench/idle_memory
 $(BUILD)/bench/idle_memory: $(BUILD)/tests/bench/idle_memory.o $(TCPSTACK_OBJS) $(AMQP_OBJS) $(MATCHER_RT_OBJS)
 	@mkdir -p $(@D)

@@ -112,8 +112,8 @@ static void release(void *ctx, void *owner)
 
 static void make_ends(bool offload, uint64_t now_ns)
 {
-	static const struct tcps_ops ops = {tx_alloc,   tx_send,    on_accept, on_nothing, on_data,
-					    on_nothing, on_nothing, on_closed, release};
+	static const struct tcps_ops ops = {tx_alloc,   tx_send,   on_accept, on_nothing, on_data, on_nothing,
+					    on_nothing, on_closed, release,   NULL,       NULL};
 
 	for (unsigned i = 0; i < 2; i++) {
 		struct tcps_config cfg;

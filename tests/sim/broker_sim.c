@@ -82,6 +82,13 @@ static void release(void *ctx, void *owner)
 	amqp_release(world.broker, owner);
 }
 
+static void hold(void *ctx, void *owner)
+{
+	(void)ctx;
+	world.refs_lent++;
+	amqp_hold(world.broker, owner);
+}
+
 static uint8_t *io_reserve(void *io, size_t len)
 {
 	return tcps_reserve(io, len);
@@ -224,7 +231,8 @@ static void set_up(struct world *w, uint64_t seed)
 					    .on_eof = on_eof,
 					    .on_writable = on_writable,
 					    .on_closed = on_closed,
-					    .release = release};
+					    .release = release,
+					    .hold = hold};
 	struct tcps_config cfg;
 
 	*w = (struct world){.net = net_new(seed)};
@@ -236,7 +244,9 @@ static void set_up(struct world *w, uint64_t seed)
 	cfg.blocks_max = net_chance(w->net, 5000) ? 2048 : (uint32_t)net_spread(w->net, 64, 300);
 	cfg.recv_window_bytes = (uint32_t)net_spread(w->net, 3000, 65535);
 	cfg.send_high_water_bytes = (uint32_t)net_spread(w->net, 2000, 200000);
+	cfg.tx_pieces_max = seed % 2 == 0 ? 6 : 0;
 	host_init(&w->server, w->net, 0, &cfg, &ops, w->now_ns);
+	w->server.ring_hold_ns = seed % 4 == 0 ? 2000 * MS : 0;
 	w->server.app = w;
 	w->server.starve_chance = chance_up_to(300);
 	make_broker(w);
@@ -467,7 +477,9 @@ static bool run_seed(uint64_t seed)
 	ok = run_until(w, delivered, "not everything was delivered and confirmed") &&
 	     run_until(w, queues_empty, "acknowledged messages stay on a queue");
 	w->clients.closing = true;
-	ok = ok && run_until(w, closed, "connections do not close") && check(w, true) && baseline(w);
+	ok = ok && run_until(w, closed, "connections do not close") && check(w, true);
+	host_drain(&w->server);
+	ok = ok && baseline(w);
 	if (verbose || !ok)
 		printf("# seed %" PRIu64 ": %" PRIu64 " steps, %.3f virtual s, %u publishers, %u consumers, %" PRIu64 " messages\n",
 		       seed, w->steps, (double)(w->now_ns - w->start_ns) / 1e9, w->clients.publishers, w->clients.consumers,

@@ -11,10 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A reference that was given to the stack; its bytes must stay until it comes back, and it must come back once. */
+/*
+ * A reference that was given to the stack; its bytes must stay until it comes back, and it must come back once, and once more for
+ * every frame that held it.
+ */
 struct ref {
 	uint64_t magic;
 	uint32_t *out;
+	uint32_t holders;
 	uint8_t bytes[];
 };
 
@@ -58,6 +62,7 @@ static bool send_reference(struct app *a, size_t len)
 		abort();
 	r->magic = REF_MAGIC;
 	r->out = a->refs_out;
+	r->holders = 1;
 	fill(a, r->bytes, len);
 	if (!tcps_send_ref(a->conn, r->bytes, len, r)) {
 		free(r);
@@ -75,9 +80,18 @@ static void on_release(void *ctx, void *owner)
 		fprintf(stderr, "Bail out! a reference was released twice\n");
 		abort();
 	}
+	if (--r->holders != 0)
+		return;
 	r->magic = 0;
 	--*r->out;
 	free(r);
+}
+
+static void on_hold(void *ctx, void *owner)
+{
+	(void)ctx;
+	struct ref *r = owner;
+	r->holders++;
 }
 
 /* One message of any kind; false: the stack had no room now. */
@@ -267,4 +281,5 @@ const struct tcps_ops app_ops = {
 	.on_writable = on_writable,
 	.on_closed = on_closed,
 	.release = on_release,
+	.hold = on_hold,
 };

@@ -127,9 +127,10 @@ COST size_t cost_on_data(void *user, const uint8_t *data, size_t len)
 	return len;
 }
 
-static const struct tcps_ops cost_ops = {cost_tx_alloc, cost_tx_send, on_accept, on_connected, cost_on_data,
-					 on_event,      on_event,     on_closed, on_release};
-static const struct tcps_ops ops = {tx_alloc, tx_send, on_accept, on_connected, on_data, on_event, on_event, on_closed, on_release};
+static const struct tcps_ops cost_ops = {cost_tx_alloc, cost_tx_send, on_accept,  on_connected, cost_on_data, on_event,
+					 on_event,      on_closed,    on_release, NULL,         NULL};
+static const struct tcps_ops ops = {tx_alloc, tx_send,   on_accept,  on_connected, on_data, on_event,
+				    on_event, on_closed, on_release, NULL,         NULL};
 
 static uint32_t rx_flags;
 

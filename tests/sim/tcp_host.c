@@ -117,9 +117,46 @@ static void mark_congestion(uint8_t *frame)
 	}
 }
 
+static uint64_t sum_chain(const struct host_chain *c)
+{
+	uint64_t sum = 0;
+	for (unsigned i = 0; i < c->count; i++)
+		for (uint32_t k = 0; k < c->pieces[i].len; k++)
+			sum = sum * 31 + c->pieces[i].data[k];
+	return sum;
+}
+
+/* The oldest frame of the ring has been sent: nobody may have touched its bytes, and its holds end. */
+static void ring_pop(struct host *h)
+{
+	struct host_chain *c = &h->ring[h->ring_first];
+	if (sum_chain(c) != c->sum) {
+		fprintf(stderr, "Bail out! bytes of a reference changed while a frame held them\n");
+		abort();
+	}
+	for (unsigned i = 0; i < c->count; i++)
+		h->release(h, c->pieces[i].owner);
+	h->ring_first = (h->ring_first + 1) % HOST_RING_MAX;
+	h->ring_count--;
+}
+
+void host_drain(struct host *h)
+{
+	while (h->ring_count > 0)
+		ring_pop(h);
+}
+
+/* As a driver does when it is given the next frame. */
+static void ring_clean(struct host *h)
+{
+	while (h->ring_count > 0 && (h->ring[h->ring_first].until_ns <= h->now_ns || h->ring_count > h->ring_max))
+		ring_pop(h);
+}
+
 static uint8_t *tx_alloc(void *ctx, size_t len, void **handle)
 {
 	struct host *h = ctx;
+	ring_clean(h);
 	if (h->frame_out || len + 4 > sizeof(h->frame)) {
 		fprintf(stderr, "Bail out! a second frame was allocated before the first was sent\n");
 		abort();
@@ -132,6 +169,41 @@ static uint8_t *tx_alloc(void *ctx, size_t len, void **handle)
 	memset(h->frame, 0xa5, len); /* nothing may rely on a frame being zero */
 	*handle = h->frame;
 	return h->frame;
+}
+
+/* No dice of the net's: a world runs alike with pieces and without. */
+static uint8_t *tx_chain(void *ctx, size_t len, const struct tcps_piece *pieces, unsigned count, void **handle)
+{
+	struct host *h = ctx;
+	size_t all = len;
+	for (unsigned i = 0; i < count; i++)
+		all += pieces[i].len;
+	ring_clean(h);
+	if (h->ring_count == HOST_RING_MAX || (h->chain_refuse != 0 && ++h->chain_tries % h->chain_refuse == 0)) {
+		h->chains_refused++;
+		return NULL;
+	}
+	uint8_t *f = tx_alloc(ctx, all, handle);
+	if (f == NULL)
+		return NULL;
+	h->chains++;
+	h->chain_out = true;
+	h->chain.count = count;
+	memcpy(h->chain.pieces, pieces, count * sizeof(pieces[0]));
+	return f;
+}
+
+/* Gathers a chain as the wire does, and keeps its pieces. */
+static void ring_push(struct host *h, uint8_t *frame, size_t len)
+{
+	struct host_chain *c = &h->chain;
+	size_t at = len;
+	h->chain_out = false;
+	for (unsigned i = c->count; i-- > 0; memcpy(frame + at, c->pieces[i].data, c->pieces[i].len))
+		at -= c->pieces[i].len;
+	c->sum = sum_chain(c);
+	c->until_ns = h->now_ns + h->ring_hold_ns;
+	h->ring[(h->ring_first + h->ring_count++) % HOST_RING_MAX] = *c;
 }
 
 /* What a port that cuts frames does: each piece has the header, its own numbers, and the end flags only at the end. */
@@ -174,6 +246,8 @@ static void tx_send(void *ctx, void *handle, size_t len, const struct tcps_tx_me
 	struct host *h = ctx;
 	uint8_t *frame = handle;
 	h->frame_out = false;
+	if (h->chain_out)
+		ring_push(h, frame, len);
 	if (meta->tso_mss != 0) {
 		cut(h, frame, len, meta);
 		return;
@@ -211,6 +285,9 @@ void host_init(struct host *h, struct net *net, unsigned side, const struct tcps
 	struct tcps_ops ops = *app_ops;
 	ops.tx_alloc = tx_alloc;
 	ops.tx_send = tx_send;
+	ops.tx_chain = tx_chain;
+	h->release = app_ops->release;
+	h->ring_max = HOST_RING_MAX;
 	h->t = tcps_init(h->mem, bytes, cfg, &ops, h, now_ns);
 	if (h->t == NULL) {
 		fprintf(stderr, "Bail out! tcps_init refused the configuration\n");
@@ -220,6 +297,7 @@ void host_init(struct host *h, struct net *net, unsigned side, const struct tcps
 
 void host_fini(struct host *h)
 {
+	host_drain(h);
 	free(h->mem);
 	h->mem = NULL;
 }

@@ -128,6 +128,21 @@ static void vary_config(struct world *w, struct tcps_config *cfg, unsigned side)
 		cfg->secret[i] = (uint8_t)net_random(n);
 }
 
+/* By the seed alone and not by its dice, so that all else of a world is as it was before there were pieces. */
+static void vary_pieces(struct tcps_config *cfg, uint64_t seed, unsigned side)
+{
+	uint64_t mode = (seed + side) % 6;
+	cfg->tx_pieces_max = mode < 3 ? (uint8_t)(1 + seed % TCPS_PIECES_MAX) : 0;
+}
+
+static void vary_ring(struct host *h, uint64_t seed)
+{
+	static const uint64_t holds[] = {0, MS, 300 * MS, 20000 * MS};
+	h->ring_hold_ns = holds[seed / 2 % 4];
+	h->ring_max = 1 + (uint32_t)(seed % HOST_RING_MAX);
+	h->chain_refuse = seed % 5 == 0 ? 3 : 0;
+}
+
 static void set_up_pair(struct world *w, unsigned i)
 {
 	struct net *n = w->net;
@@ -200,12 +215,14 @@ static void world_init(struct world *w, uint64_t seed)
 	for (unsigned side = 0; side < 2; side++) {
 		host_config(&cfg[side], side);
 		vary_config(w, &cfg[side], side);
+		vary_pieces(&cfg[side], seed, side);
 	}
 	w->now_ns = w->start_ns = pick_start(w, &cfg[0]) / 1000 * 1000;
 	set_up_wires(w);
 	for (unsigned side = 0; side < 2; side++) {
 		struct host *h = &w->hosts[side];
 		host_init(h, w->net, side, &cfg[side], &app_ops, w->start_ns);
+		vary_ring(h, seed);
 		h->starve_chance = chance_up_to(500);
 		h->strip_tag = net_chance(w->net, 5000);
 		h->strip_timestamps = net_chance(w->net, 1500);
@@ -667,6 +684,7 @@ static bool judge(struct world *w)
 	}
 	for (unsigned side = 0; side < 2; side++) {
 		struct tcps_usage u;
+		host_drain(&w->hosts[side]);
 		tcps_usage(w->hosts[side].t, &u);
 		if (u.conns + u.half_open + u.time_wait + u.blocks_in_use + u.refs_in_use != 0)
 			return fail(w, "a pool is not back at its baseline", side);
@@ -712,20 +730,17 @@ static void print_totals(void)
 
 static int usage(int status)
 {
-	fprintf(status == 0 ? stdout : stderr, "usage: tcp_sim [--seed N] [--count N] [--verbose] [--keep-going] [--trace] [--digests]\n");
+	fprintf(status == 0 ? stdout : stderr,
+		"usage: tcp_sim [--seed N] [--count N] [--verbose] [--keep-going] [--trace] [--digests]\n");
 	return status;
 }
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {{"seed", required_argument, NULL, 's'},
-						{"count", required_argument, NULL, 'c'},
-						{"verbose", no_argument, NULL, 'v'},
-						{"keep-going", no_argument, NULL, 'k'},
-						{"trace", no_argument, NULL, 't'},
-						{"digests", no_argument, NULL, 'd'},
-						{"help", no_argument, NULL, 'h'},
-						{NULL, 0, NULL, 0}};
+	static const struct option options[] = {{"seed", required_argument, NULL, 's'}, {"count", required_argument, NULL, 'c'},
+						{"verbose", no_argument, NULL, 'v'},    {"keep-going", no_argument, NULL, 'k'},
+						{"trace", no_argument, NULL, 't'},      {"digests", no_argument, NULL, 'd'},
+						{"help", no_argument, NULL, 'h'},       {NULL, 0, NULL, 0}};
 	uint64_t seed = 1, count = 3000, failed = 0, ran = 0;
 	bool keep_going = false;
 	int opt;

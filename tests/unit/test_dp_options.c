@@ -101,10 +101,12 @@ static void every_option_sets_its_field(void **state)
 		parse("-- --ip 10.1.2.1/30 --gateway 10.1.2.2 --mac 02:54:57:00:00:0f --mtu 1400 --amqp-port 5673 --socket /run/x "
 		      "--workers 1 --udp-echo --idle adaptive --idle-after-us 77 --sample-every 0 --connections 10 --channels 11 "
 		      "--consumers 12 --exchanges 16 --queues 13 --bindings 14 --messages=17 --messages-memory 64M "
-		      "--message-max 1M --tcp-memory 8M --database-memory 1M --log-level debug --mss 1300 --arp-probe --tso on"),
+		      "--message-max 1M --tcp-memory 8M --database-memory 1M --log-level debug --mss 1300 --arp-probe --tso on "
+		      "--multi-segs off"),
 		0);
 	assert_int_equal(options.mss, 1300);
-	assert_int_equal(options.tso, DP_TSO_ON);
+	assert_int_equal(options.tso, DP_OFFLOAD_ON);
+	assert_int_equal(options.multi_segs, DP_OFFLOAD_OFF);
 	assert_true(options.arp_probe);
 	assert_memory_equal(options.gateway, "\x0a\x01\x02\x02", 4);
 	assert_memory_equal(options.mac, "\x02\x54\x57\x00\x00\x0f", 6);

@@ -1,5 +1,6 @@
 /*
- * test_dp_tx.c - frames on their way out: bursts that the port takes only in part, ports that take nothing, no buffers.
+ * test_dp_tx.c - frames on their way out: bursts that the port takes only in part, ports that take nothing, no buffers, and frames
+ * that end in memory of others.
  *
  * Owns: an EAL without hugepages or privileges, and DPDK's ring port, which hands each transmitted frame to its own
  * receive queue and takes no more when that is full.
@@ -25,11 +26,13 @@
 #include "dataplane/counters.h"
 #include "dataplane/tx.h"
 
-#define MBUFS 4095u
+#define MBUFS  4095u
+#define PIECES 15u
 
-static struct rte_mempool *pool;
+static struct rte_mempool *pool, *piece_pool;
 static struct dp_tx tx;
 static uint64_t counter[DP_CNT_COUNT];
+static unsigned done[8]; /* how often each owner's piece was given back */
 
 static int start_eal(void **state)
 {
@@ -59,8 +62,9 @@ static int start_eal(void **state)
 	if (rte_eal_init((int)(sizeof argv / sizeof argv[0]) - 1, argv) < 0)
 		return -1;
 	pool = rte_pktmbuf_pool_create("tx", MBUFS, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
-	if (pool == NULL || rte_eth_dev_configure(0, 1, 1, &conf) != 0 || rte_eth_rx_queue_setup(0, 0, 64, 0, NULL, pool) != 0 ||
-	    rte_eth_tx_queue_setup(0, 0, 64, 0, NULL) != 0)
+	piece_pool = dp_tx_piece_pool("pieces", PIECES, SOCKET_ID_ANY);
+	if (pool == NULL || piece_pool == NULL || rte_eth_dev_configure(0, 1, 1, &conf) != 0 ||
+	    rte_eth_rx_queue_setup(0, 0, 64, 0, NULL, pool) != 0 || rte_eth_tx_queue_setup(0, 0, 64, 0, NULL) != 0)
 		return -1;
 	return rte_eth_dev_start(0);
 }
@@ -73,11 +77,19 @@ static int stop_eal(void **state)
 	return rte_eal_cleanup();
 }
 
+static void piece_done(void *ctx, void *owner)
+{
+	assert_ptr_equal(ctx, &tx);
+	++*(unsigned *)owner;
+}
+
 static int fresh(void **state)
 {
 	(void)state;
 	memset(counter, 0, sizeof counter);
-	tx = (struct dp_tx){.pool = pool, .counters = counter};
+	memset(done, 0, sizeof done);
+	tx = (struct dp_tx){
+		.pool = pool, .counters = counter, .piece_pool = piece_pool, .piece_done = piece_done, .piece_ctx = &tx};
 	return 0;
 }
 
@@ -218,6 +230,146 @@ static void the_port_is_told_which_checksums_to_fill_in(void **state)
 	empty_the_wire(&next);
 }
 
+/* ---- frames that end in memory of others ---- */
+
+static const uint8_t body[] = "a message that every consumer gets from the one place where it lies";
+
+/* `head`, and a piece for each of `lens`, cut from the body from its start on. False: no frame. */
+static bool chain(const char *head, const uint32_t *lens, unsigned count)
+{
+	const struct tcps_tx_meta meta = {0};
+	struct tcps_piece piece[TCPS_PIECES_MAX];
+	size_t head_len = strlen(head), all = head_len;
+	uint32_t at = 0;
+	uint8_t *frame;
+	void *handle;
+
+	for (unsigned i = 0; i < count; at += lens[i++]) {
+		piece[i] = (struct tcps_piece){.data = body + at, .len = lens[i], .owner = &done[i]};
+		all += lens[i];
+	}
+	frame = dp_tx_chain(&tx, head_len, piece, count, &handle);
+	if (frame == NULL)
+		return false;
+	memcpy(frame, head, head_len);
+	dp_tx_send(&tx, handle, all, &meta);
+	return true;
+}
+
+static void assert_no_buffer_is_out(void)
+{
+	assert_int_equal(rte_mempool_in_use_count(pool), 0);
+	assert_int_equal(rte_mempool_in_use_count(piece_pool), 0);
+}
+
+static void a_chain_is_sent_whole_and_uncopied_and_gives_each_piece_back_once(void **state)
+{
+	const uint32_t lens[] = {3, 10, 5};
+	const uint8_t *at = body;
+	struct rte_mbuf *m;
+	uint8_t all[32];
+
+	(void)state;
+	assert_true(chain("head ", lens, 3));
+	assert_int_equal(dp_tx_burst(&tx), 1);
+	assert_int_equal(counter[DP_CNT_port_tx_bytes], 5 + 18);
+	assert_int_equal(rte_eth_rx_burst(0, 0, &m, 1), 1);
+	assert_int_equal(m->pkt_len, 5 + 18);
+	assert_int_equal(m->nb_segs, 4);
+	assert_memory_equal(rte_pktmbuf_read(m, 0, m->pkt_len, all), "head a message that eve", 5 + 18);
+	for (struct rte_mbuf *s = m->next; s != NULL; at += s->data_len, s = s->next)
+		assert_ptr_equal(rte_pktmbuf_mtod(s, const uint8_t *), at);
+	assert_int_equal(done[0] + done[1] + done[2], 0);
+	assert_int_equal(dp_tx_reclaim(&tx), 3);
+	rte_pktmbuf_free(m);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(done[i], 1);
+	assert_int_equal(dp_tx_reclaim(&tx), 0);
+	assert_no_buffer_is_out();
+}
+
+static void a_chain_may_be_sent_shorter_in_its_head_only(void **state)
+{
+	const struct tcps_piece piece = {.data = body, .len = 9, .owner = &done[0]};
+	const struct tcps_tx_meta meta = {0};
+	void *handle;
+
+	(void)state;
+	assert_non_null(dp_tx_chain(&tx, 100, &piece, 1, &handle));
+	dp_tx_send(&tx, handle, 60 + 9, &meta);
+	assert_int_equal(tx.frame[0]->data_len, 60);
+	assert_int_equal(tx.frame[0]->next->data_len, 9);
+	assert_int_equal(tx.frame[0]->pkt_len, 69);
+	dp_tx_drop(&tx);
+	assert_int_equal(done[0], 1);
+	assert_no_buffer_is_out();
+}
+
+static void without_buffers_for_all_pieces_there_is_no_chain_and_nothing_is_held(void **state)
+{
+	static struct rte_mbuf *taken[MBUFS];
+	const uint32_t lens[] = {1, 1, 1, 1};
+	unsigned chains = 0;
+
+	(void)state;
+	while (chain("head", lens, 4))
+		chains++;
+	assert_int_equal(chains, PIECES / 4);
+	dp_tx_drop(&tx);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(done[i], chains);
+	/* The other way round: pieces there are, but no head for them. */
+	assert_int_equal(rte_pktmbuf_alloc_bulk(pool, taken, MBUFS), 0);
+	assert_false(chain("head", lens, 4));
+	rte_pktmbuf_free_bulk(taken, MBUFS);
+	assert_int_equal(done[0], chains);
+	assert_no_buffer_is_out();
+}
+
+static void a_chain_that_the_full_port_does_not_take_is_given_back(void **state)
+{
+	const uint32_t lens[] = {7};
+	const struct tcps_piece piece = {.data = body, .len = 7, .owner = &done[0]};
+	const struct tcps_tx_meta meta = {0};
+	uint32_t sent = 0, next = 0;
+	void *handle;
+
+	(void)state;
+	assert_non_null(dp_tx_chain(&tx, 40, &piece, 1, &handle));
+	while (transmit(sent))
+		sent++;
+	assert_false(chain("head", lens, 1));
+	assert_int_equal(done[0], 0);
+	dp_tx_send(&tx, handle, 47, &meta); /* no room was left for it since */
+	assert_int_equal(done[0], 1);
+	empty_the_wire(&next);
+	assert_int_equal(next, sent);
+	assert_no_buffer_is_out();
+}
+
+static void a_clone_of_the_drivers_keeps_the_piece_and_its_record(void **state)
+{
+	const uint32_t one = 11, all[] = {1, 1, 1, 1, 1, 1, 1};
+	struct rte_mbuf *clone = rte_pktmbuf_alloc(pool);
+
+	(void)state;
+	assert_non_null(clone);
+	assert_true(chain("head", &one, 1));
+	rte_pktmbuf_attach(clone, tx.frame[0]->next);
+	dp_tx_drop(&tx);
+	assert_int_equal(done[0], 0);
+	/* All buffers are free, but the record beside one of them still counts for the clone. */
+	assert_int_equal(rte_mempool_in_use_count(piece_pool), 0);
+	for (unsigned i = 0; i < PIECES; i++)
+		if (chain("head", all, 7))
+			dp_tx_drop(&tx);
+	assert_memory_equal(rte_pktmbuf_mtod(clone, const uint8_t *), body, one);
+	done[0] = 0;
+	rte_pktmbuf_free(clone);
+	assert_int_equal(done[0], 1);
+	assert_no_buffer_is_out();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -227,6 +379,11 @@ int main(void)
 		cmocka_unit_test_setup(a_frame_larger_than_a_buffer_is_refused_and_leaks_none, fresh),
 		cmocka_unit_test_setup(what_the_port_never_took_is_freed_at_the_end, fresh),
 		cmocka_unit_test_setup(the_port_is_told_which_checksums_to_fill_in, fresh),
+		cmocka_unit_test_setup(a_chain_is_sent_whole_and_uncopied_and_gives_each_piece_back_once, fresh),
+		cmocka_unit_test_setup(a_chain_may_be_sent_shorter_in_its_head_only, fresh),
+		cmocka_unit_test_setup(without_buffers_for_all_pieces_there_is_no_chain_and_nothing_is_held, fresh),
+		cmocka_unit_test_setup(a_chain_that_the_full_port_does_not_take_is_given_back, fresh),
+		cmocka_unit_test_setup(a_clone_of_the_drivers_keeps_the_piece_and_its_record, fresh),
 	};
 
 	return cmocka_run_group_tests_name("dp_tx", tests, start_eal, stop_eal);
