@@ -1,9 +1,9 @@
 /*
  * tap_bulk.c - bulk over one DPDK port: what it carries for a bare packet sink and source, and what our TCP carries over it.
  *
- * Owns: one port with its queue pair and pool, opened once as the dataplane opens it; one stack with the dataplane's own sizes; rounds
- * of one of the modes below, told on standard input a line each: `MODE SECONDS`, answered by one line of JSON.
- * Core: a measuring aid, driven by tests/bench/bulk; the last lcore polls in the order of dataplane/worker.c, the main one reads lines.
+ * Owns: one port with its queue pair and pool, opened once as the dataplane opens it; one stack with the dataplane's own sizes;
+ * rounds of one of the modes below, told on standard input a line each: `MODE SECONDS`, answered by one line of JSON. Core: a
+ * measuring aid, driven by tests/bench/bulk; the last lcore polls in the order of dataplane/worker.c, the main one reads lines.
  * Spec: none. The bound that it is measured against is in tests/bench/README.md.
  *
  *   sink         frames are received and freed
@@ -53,7 +53,7 @@ static const char *const mode_name[MODES_COUNT] = {"sink", "source", "source-udp
 
 /* What grows while a round runs; a round's figures are the difference of two. */
 struct tally {
-	uint64_t cycles, busy_cycles; /* of turns that did something */
+	uint64_t cycles, busy_cycles;  /* of turns that did something */
 	uint64_t rx_cycles, tx_cycles; /* of those, inside the driver, which is nearly all system calls */
 	uint64_t rx_frames, rx_bytes, payload;
 	uint64_t tx[DP_CNT_COUNT];
@@ -68,7 +68,7 @@ struct bench {
 	struct dp_tap_trigger tap;
 	struct dp_tx tx;
 	struct tcps *tcp;
-	struct tcps_conn *conn; /* the round's one connection */
+	struct tcps_conn *conn;                  /* the round's one connection */
 	struct rte_mbuf *frame[2][DP_BURST_MAX]; /* prebuilt: to nobody, and to the client's UDP port */
 	uint32_t worker_lcore[CTL_WORKERS_MAX];
 	uint64_t tsc, now_ns, counter[DP_CNT_COUNT];
@@ -411,7 +411,8 @@ static void tell_tcp(const struct bench *b)
 {
 	const uint64_t *now = b->now.tcp, *from = b->from.tcp;
 
-	printf(", \"retransmits\": %" PRIu64 ", \"window_updates\": %" PRIu64 ", \"out_of_order\": %" PRIu64 ", \"tso_frames\": %" PRIu64,
+	printf(", \"retransmits\": %" PRIu64 ", \"window_updates\": %" PRIu64 ", \"out_of_order\": %" PRIu64
+	       ", \"tso_frames\": %" PRIu64,
 	       retransmits(now) - retransmits(from), now[TCPS_CNT_window_updates] - from[TCPS_CNT_window_updates],
 	       now[TCPS_CNT_out_of_order] - from[TCPS_CNT_out_of_order], now[TCPS_CNT_tso_frames] - from[TCPS_CNT_tso_frames]);
 	printf(", \"mss\": %u, \"cwnd\": %u, \"peer_window\": %u, \"own_window\": %u, \"srtt_us\": %u", b->info.mss,
@@ -443,7 +444,8 @@ static void tell(const struct bench *b)
 		       b->mode == SINK ? "no frames came" : "no client came, or it left early");
 		return;
 	}
-	printf("{\"mode\": \"%s\", \"seconds\": %.3f, \"payload_bytes_per_s\": %.0f", mode_name[b->mode], seconds, (double)payload(b) / seconds);
+	printf("{\"mode\": \"%s\", \"seconds\": %.3f, \"payload_bytes_per_s\": %.0f", mode_name[b->mode], seconds,
+	       (double)payload(b) / seconds);
 	printf(", \"rx_frames_per_s\": %.0f, \"tx_frames_per_s\": %.0f", (double)(now->rx_frames - from->rx_frames) / seconds,
 	       (double)(now->tx[DP_CNT_port_tx_packets] - from->tx[DP_CNT_port_tx_packets]) / seconds);
 	printf(", \"busy\": %.3f, \"rx_calls\": %.3f, \"tx_calls\": %.3f", (double)(now->busy_cycles - from->busy_cycles) / cycles,
@@ -468,6 +470,14 @@ static bool read_command(struct bench *b, const char *line)
 	return false;
 }
 
+/* Asleep: rte_eal_wait_lcore() alone would spin on the core that the kernel's client has. */
+static void await_round(const struct bench *b)
+{
+	while (rte_eal_get_lcore_state(b->worker_lcore[0]) == RUNNING)
+		nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+	rte_eal_wait_lcore(b->worker_lcore[0]);
+}
+
 /* Until end of file. Returns an exit status. */
 static int obey(struct bench *b)
 {
@@ -479,12 +489,13 @@ static int obey(struct bench *b)
 	while (fgets(line, sizeof line, stdin) != NULL) {
 		if (!read_command(b, line)) {
 			snprintf(b->err, sizeof b->err,
-				 "a line is `MODE SECONDS` with one of sink, source, source-udp, tcp-sink, tcp-source and 1 to %u seconds",
+				 "a line is `MODE SECONDS` with one of sink, source, source-udp, tcp-sink, tcp-source and 1 to %u "
+				 "seconds",
 				 SECONDS_MAX);
 			return DP_EX_USAGE;
 		}
 		rte_eal_remote_launch(run_round, b, b->worker_lcore[0]);
-		rte_eal_wait_lcore(b->worker_lcore[0]);
+		await_round(b);
 		tell(b);
 		fflush(stdout);
 	}
@@ -498,7 +509,8 @@ int main(int argc, char **argv)
 
 	dp_log_init(DP_LOG_WARNING, 0);
 	if (status == 0 && b.options.help) {
-		puts("Usage: tap_bulk EAL-OPTIONS -- --ip A.B.C.D/LEN --gateway CLIENT [--tso on] [--mtu BYTES], then lines `MODE SECONDS`;\n"
+		puts("Usage: tap_bulk EAL-OPTIONS -- --ip A.B.C.D/LEN --gateway CLIENT [--tso on] [--mtu BYTES], then lines `MODE "
+		     "SECONDS`;\n"
 		     "tests/bench/bulk calls it.");
 		return 0;
 	}

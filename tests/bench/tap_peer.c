@@ -26,8 +26,9 @@
 #define BATCH         32u
 #define BUFFER_BYTES  (256u << 10)
 
-static const char usage[] = "Usage: tap_peer udp-send|udp-segment|udp-take|tcp-send|tcp-take ADDRESS PORT [BYTES]\n"
-			    "udp-*: datagrams of BYTES (1472); udp-segment has the kernel cut long ones; udp-take binds to ADDRESS.\n";
+static const char usage[] =
+	"Usage: tap_peer udp-send|udp-segment|udp-take|tcp-send|tcp-take ADDRESS PORT [BYTES]\n"
+	"udp-*: datagrams of BYTES (1472); udp-segment has the kernel cut long ones; udp-take binds to ADDRESS.\n";
 static char buffer[BUFFER_BYTES];
 static volatile sig_atomic_t told_to_end;
 
