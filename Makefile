@@ -88,6 +88,7 @@ help:
 	@echo "make demo     install what is missing, build, and show ticks crossing the broker in the software lab (root)"
 	@echo "make test     every test: unit, simulator, fuzz corpus, interop; ends with 'N passed, N failed' (root)"
 	@echo "make bench    measure against the port's echo floor and RabbitMQ (root; installs rabbitmq-server)"
+	@echo "make tap-bench  bulk over net_tap beside a bare packet sink and source (root)"
 	@echo "make          build the programs into $(BUILD)/bin"
 	@echo "make sim      the simulators over 20,000 random worlds each; SEED=n (the first) COUNT=n"
 	@echo "make fuzz     explore with libFuzzer; FUZZ_SECONDS=60 for each target"

@@ -25,3 +25,19 @@ BENCH_PROGRAMS += $(BUILD)/bench/piece_bench
 .PHONY: piece-bench
 piece-bench: $(BUILD)/bench/piece_bench
 	@$<
+
+# Bulk over net_tap beside a bare packet sink and source: `make tap-bench`. The dataplane's own port, pool and sizes, without its main.
+TAP_BULK_OBJS := $(filter-out $(BUILD)/dataplane/main.o,$(DATAPLANE_OBJS)) $(TCPSTACK_OBJS) $(AMQP_OBJS) $(MATCHER_RT_OBJS) $(CTL_SHM_OBJS) $(CTL_CONF_OBJS)
+$(BUILD)/tests/bench/tap_bulk.o: CFLAGS += $(DPDK_CFLAGS)
+$(BUILD)/bench/tap_bulk: $(BUILD)/tests/bench/tap_bulk.o $(TAP_BULK_OBJS)
+	@mkdir -p $(@D)
+	@echo "  LD      $@"
+	@$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(DPDK_LIBS) -lnuma $(HS_RT_LIBS) -lpthread
+$(BUILD)/bench/tap_peer: $(BUILD)/tests/bench/tap_peer.o
+	@mkdir -p $(@D)
+	@echo "  LD      $@"
+	@$(CC) $(LDFLAGS) -o $@ $^
+BENCH_PROGRAMS += $(BUILD)/bench/tap_bulk $(BUILD)/bench/tap_peer
+.PHONY: tap-bench
+tap-bench: $(BUILD)/bench/tap_bulk $(BUILD)/bench/tap_peer
+	@tests/bench/bulk
