@@ -45,6 +45,18 @@ struct amqp_queue *amqp_queue_of_method(struct amqp_conn *c, struct amqp_channel
 
 /* ---- consumer.c ---- */
 
+/* It may take a message now: it has credit, and its connection takes bytes. */
+static inline bool amqp_consumer_ready(const struct amqp_broker *b, const struct amqp_consumer *c)
+{
+	const struct amqp_channel *ch = c->ch;
+	const struct amqp_conn *conn = c->conn;
+
+	if (!c->no_ack && ((c->prefetch_max != 0 && c->unacked_count >= c->prefetch_max) ||
+			   (ch->prefetch_channel != 0 && ch->unacked_consumed >= ch->prefetch_channel)))
+		return false;
+	return ch->active && ch->state == AMQP_CH_OPEN && conn->state == AMQP_CONN_RUNNING && !conn->reset_due &&
+	       conn->oversize_header_bytes == 0 && b->ops.writable(conn->io);
+}
 /* The consumer to serve now, parking those without credit. NULL: none is ready. */
 struct amqp_consumer *amqp_queue_ready_consumer(struct amqp_broker *b, struct amqp_queue *q);
 void amqp_consumer_park(struct amqp_broker *b, struct amqp_consumer *c);

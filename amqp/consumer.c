@@ -79,24 +79,12 @@ void amqp_consumer_unpark(struct amqp_broker *b, struct amqp_consumer *c)
 	amqp_queue_drain_later(b, q);
 }
 
-static bool is_ready(const struct amqp_broker *b, const struct amqp_consumer *c)
-{
-	const struct amqp_channel *ch = c->ch;
-	const struct amqp_conn *conn = c->conn;
-
-	if (!c->no_ack && ((c->prefetch_max != 0 && c->unacked_count >= c->prefetch_max) ||
-			   (ch->prefetch_channel != 0 && ch->unacked_consumed >= ch->prefetch_channel)))
-		return false;
-	return ch->active && ch->state == AMQP_CH_OPEN && conn->state == AMQP_CONN_RUNNING && !conn->reset_due &&
-	       conn->oversize_header_bytes == 0 && b->ops.writable(conn->io);
-}
-
 struct amqp_consumer *amqp_queue_ready_consumer(struct amqp_broker *b, struct amqp_queue *q)
 {
 	while (q->consumer_next != AMQP_NONE) {
 		struct amqp_consumer *c = &b->consumers[q->consumer_next];
 
-		if (is_ready(b, c))
+		if (amqp_consumer_ready(b, c))
 			return c;
 		amqp_consumer_park(b, c);
 	}

@@ -186,7 +186,9 @@ __attribute__((noinline)) static enum amqp_sent push_large(const struct amqp_con
 	return send_large(c->conn, c->ch->number, head, c->prefix_bytes + 9u, m, 0);
 }
 
-static enum amqp_sent push(struct amqp_broker *b, const struct amqp_consumer *c, struct amqp_msg *m, uint8_t redelivered)
+/* Part of its callers: on the way of a tick to one of many, saving and restoring registers is a tenth of the work. */
+static inline __attribute__((always_inline)) enum amqp_sent push(struct amqp_broker *b, const struct amqp_consumer *c,
+								 struct amqp_msg *m, uint8_t redelivered)
 {
 	uint32_t head_bytes = c->prefix_bytes + 9u, total = head_bytes + m->template_bytes;
 	struct amqp_channel *ch = c->ch;
@@ -259,12 +261,20 @@ static enum amqp_sent deliver_head(struct amqp_broker *b, struct amqp_queue *q, 
 
 /* ---- a published message to all queues of its route ---- */
 
+/* The one that is next in turn and nearly always ready, or whoever is. */
+static inline struct amqp_consumer *ready_consumer(struct amqp_broker *b, struct amqp_queue *q)
+{
+	if (q->consumer_next != AMQP_NONE && amqp_consumer_ready(b, &b->consumers[q->consumer_next]))
+		return &b->consumers[q->consumer_next];
+	return amqp_queue_ready_consumer(b, q);
+}
+
 /* True: a consumer has it. A consumer whose connection refused it is not ready any more, and the next one is asked. */
 static bool deliver_direct(struct amqp_broker *b, struct amqp_queue *q, struct amqp_msg *m)
 {
 	struct amqp_consumer *c;
 
-	while ((c = amqp_queue_ready_consumer(b, q)) != NULL) {
+	while ((c = ready_consumer(b, q)) != NULL) {
 		enum amqp_sent sent = deliver_fresh(b, q, c, m);
 
 		if (sent == AMQP_SENT) {

@@ -41,3 +41,15 @@ BENCH_PROGRAMS += $(BUILD)/bench/tap_bulk $(BUILD)/bench/tap_peer
 .PHONY: tap-bench
 tap-bench: $(BUILD)/bench/tap_bulk $(BUILD)/bench/tap_peer
 	@tests/bench/bulk
+
+# The production worker between two functions that stand for its port: everything of the dataplane but its main().
+FASTPATH_OBJS := $(call objs,tests/bench,fastpath fastpath_far fastpath_worker) $(call objs,tests/sim,broker_control tcp_host net) \
+	$(sort $(filter-out $(call objs,dataplane,main),$(DATAPLANE_OBJS)) $(TCPSTACK_OBJS) $(AMQP_OBJS) $(MATCHER_RT_OBJS) \
+	$(MATCHER_COMPILE_OBJS) $(CTL_RIB_OBJS) $(CTL_SHM_OBJS) $(CTL_CONF_OBJS))
+$(BUILD)/tests/bench/fastpath_worker.o: CFLAGS += $(DPDK_CFLAGS)
+$(BUILD)/bench/fastpath: $(FASTPATH_OBJS)
+	@mkdir -p $(@D)
+	@echo "  LD      $@"
+	@$(CC) $(LDFLAGS) -Wl,--wrap=tcps_flush -o $@ $(filter %.o,$^) $(DPDK_LIBS) -lnuma $(HS_LIBS) -lpthread
+BENCH_PROGRAMS += $(BUILD)/bench/fastpath
+TEST_PROGRAMS += $(BUILD)/bench/fastpath
