@@ -153,8 +153,8 @@ static void on_release(void *ctx, void *owner)
 	(void)owner;
 }
 
-static const struct tcps_ops tcp_ops = {on_tx_alloc, on_tx_send, on_accept, on_nothing, on_data,
-					on_nothing,  on_nothing, on_closed, on_release};
+static const struct tcps_ops tcp_ops = {on_tx_alloc, on_tx_send, on_accept,  on_nothing, on_data, on_nothing,
+					on_nothing,  on_closed,  on_release, NULL,       NULL};
 
 /* ---- a turn, in the worker's order ---- */
 
