@@ -161,6 +161,9 @@ static void table_remove(struct tcps *t, struct tcps_conn *c)
 	while (*link != idx)
 		link = &t->colds[*link].hash_next_idx;
 	*link = c->cold->hash_next_idx;
+	uint32_t *recent = tcps_recent(t, c->peer_key, c->ports_raw);
+	if (*recent == idx)
+		*recent = TCPS_NIL;
 	if (t->last_found == c)
 		t->last_found = &t->nobody;
 	if (t->last_found6 == c)

@@ -358,6 +358,9 @@ struct tcps {
 	struct tcps_cold *colds;
 	uint32_t *buckets;
 	uint32_t bucket_mask;
+	uint32_t *recent; /* connections looked up of late, by a hash that anybody can work out: a hit is verified, a miss costs
+			     little */
+	unsigned recent_shift;
 	struct tcps_block *blocks;
 	struct tcps_slice *slices; /* one for each block, at its index, and behind those the pool of the others */
 	struct tcps_sent *sents;   /* one for each connection, at its index, and behind those the pool of the others */
@@ -498,6 +501,7 @@ struct tcps_delivered {
 };
 void tcps_sent_push_slow(struct tcps_conn *c, uint32_t seq, uint32_t end_seq, uint32_t flags);
 void tcps_sent_acked(struct tcps_conn *c, uint32_t ack, struct tcps_delivered *d);
+void tcps_sent_all_acked(struct tcps_conn *c); /* every record, where nothing is SACKed or lost */
 void tcps_sent_sacked(struct tcps_conn *c, const struct tcps_range *block, struct tcps_delivered *d);
 void tcps_sent_drop(struct tcps_conn *c); /* forgets all: the connection ends, or goes back to snd_una */
 void tcps_sent_mark_lost(struct tcps_conn *c, struct tcps_sent *r, uint32_t why);
@@ -651,6 +655,11 @@ static inline void tcps_conn_leave(struct tcps_conn *c, bool was_busy)
 		tcps_conn_slot_free(c);
 }
 
+static inline uint32_t *tcps_recent(const struct tcps *t, uint32_t peer_key, uint32_t ports_raw)
+{
+	return &t->recent[(peer_key ^ ports_raw) * 0x9e3779b1u >> t->recent_shift];
+}
+
 /* Over IPv4. Where address and port of the peer are 0, it may be `nobody`. */
 static inline __attribute__((always_inline)) struct tcps_conn *tcps_conn_find(struct tcps *t, uint32_t peer_addr_raw,
 									      uint32_t ports_raw)
@@ -658,12 +667,18 @@ static inline __attribute__((always_inline)) struct tcps_conn *tcps_conn_find(st
 	struct tcps_conn *last = t->last_found;
 	if (__builtin_expect(last->ports_raw == ports_raw, 1) && __builtin_expect(last->peer_key == peer_addr_raw, 1))
 		return last;
-	uint32_t idx = t->buckets[tcps_hash_key(t, peer_addr_raw, ports_raw) & t->bucket_mask];
+	uint32_t *recent = tcps_recent(t, peer_addr_raw, ports_raw), idx = *recent;
+	if (__builtin_expect(idx != TCPS_NIL, 1)) {
+		last = &t->conns[idx];
+		if (last->ports_raw == ports_raw && last->peer_key == peer_addr_raw && last->own == OWN_V4)
+			return t->last_found = last;
+	}
+	idx = t->buckets[tcps_hash_key(t, peer_addr_raw, ports_raw) & t->bucket_mask];
 	while (idx != TCPS_NIL) {
 		struct tcps_conn *c = &t->conns[idx];
 		if (c->ports_raw == ports_raw && c->peer_key == peer_addr_raw && c->own == OWN_V4) {
-			t->last_found = c;
-			return c;
+			*recent = idx;
+			return t->last_found = c;
 		}
 		idx = c->cold->hash_next_idx;
 	}
@@ -920,11 +935,11 @@ static inline void tcps_sent_settle(struct tcps_conn *c)
 	c->rexmt_deadline_ns = c->t->now_ns - (uint64_t)(c->t->now_us - c->whole_us) * 1000 + tcps_rto_ns(c);
 }
 
-/* [seq, end_seq) went out behind all else. Segments of one flush share a record. */
-static inline void tcps_sent_push(struct tcps_conn *c, uint32_t seq, uint32_t end_seq)
+/* [seq, end_seq) went out behind all else; `flags`: SENT_AGAIN or 0. Segments of one flush share a record. */
+static inline void tcps_sent_push(struct tcps_conn *c, uint32_t seq, uint32_t end_seq, uint32_t flags)
 {
 	struct tcps_cold *cold = c->cold;
-	uint32_t flags = seq_lt(seq, c->snd_max) ? SENT_AGAIN : 0, now_us = tcps_now_us(c->t);
+	uint32_t now_us = tcps_now_us(c->t);
 	if (__builtin_expect(cold->sent_first_idx == TCPS_NIL, 1)) {
 		struct tcps_sent *own = &c->t->sents[c->own_idx];
 		*own = (struct tcps_sent){.next_idx = TCPS_NIL, .seq = seq, .end_seq = end_seq, .time_us = now_us, .flags = flags};

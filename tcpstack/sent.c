@@ -139,6 +139,17 @@ void tcps_sent_acked(struct tcps_conn *c, uint32_t ack, struct tcps_delivered *d
 	score_changed(c);
 }
 
+void tcps_sent_all_acked(struct tcps_conn *c)
+{
+	struct tcps *t = c->t;
+	struct tcps_cold *cold = c->cold;
+	for (uint32_t idx = cold->sent_first_idx, next; idx != TCPS_NIL; idx = next) {
+		next = t->sents[idx].next_idx;
+		sent_free(t, idx);
+	}
+	cold->sent_first_idx = cold->sent_last_idx = TCPS_NIL;
+}
+
 void tcps_sent_sacked(struct tcps_conn *c, const struct tcps_range *block, struct tcps_delivered *d)
 {
 	struct tcps *t = c->t;

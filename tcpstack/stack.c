@@ -30,6 +30,13 @@ static uint32_t bucket_count(uint32_t items)
 	return n;
 }
 
+/* What stays in the second level of a cache. */
+static uint32_t recent_count(const struct tcps_config *cfg)
+{
+	uint32_t n = 2 * bucket_count(cfg->conns_max);
+	return n < 16384 ? n : 16384;
+}
+
 /* Every block has a slice of its own; references, and inline bytes that go on behind one, take others, and they are small. */
 static uint32_t slice_count(const struct tcps_config *cfg)
 {
@@ -58,6 +65,7 @@ static size_t lay_out(struct tcps *t, const struct tcps_config *cfg, uint8_t *ba
 	t->conns = carve(&v, cfg->conns_max, sizeof(struct tcps_conn));
 	t->colds = carve(&v, cfg->conns_max, sizeof(struct tcps_cold));
 	t->buckets = carve(&v, bucket_count(cfg->conns_max), sizeof(uint32_t));
+	t->recent = carve(&v, recent_count(cfg), sizeof(uint32_t));
 	t->touched = carve(&v, touched_places(cfg), sizeof(uint32_t));
 	t->half_open.recs = carve(&v, cfg->half_open_max, sizeof(struct tcps_mini));
 	t->half_open.buckets = carve(&v, bucket_count(cfg->half_open_max), sizeof(uint32_t));
@@ -137,6 +145,10 @@ static void pools_init(struct tcps *t)
 	t->bucket_mask = bucket_count(cfg->conns_max) - 1;
 	for (uint32_t i = 0; i <= t->bucket_mask; i++)
 		t->buckets[i] = TCPS_NIL;
+	uint32_t recents = recent_count(cfg);
+	t->recent_shift = 32 - (unsigned)__builtin_ctz(recents);
+	for (uint32_t i = 0; i < recents; i++)
+		t->recent[i] = TCPS_NIL;
 	t->neigh_bucket_mask = bucket_count(cfg->neighbours_max) - 1;
 	for (uint32_t i = 0; i <= t->neigh_bucket_mask; i++)
 		t->neigh_buckets[i] = TCPS_NIL;

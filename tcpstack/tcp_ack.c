@@ -112,11 +112,31 @@ bool tcps_ack_is_plain(struct tcps_conn *c, uint32_t ack)
 	return true;
 }
 
+/* Some flushes, each sent once, lie in one block, and all of them are acknowledged: what an ACK of two ticks finds. */
+static inline void acked_all(struct tcps_conn *c, uint32_t ack, uint32_t acked)
+{
+	struct tcps_cold *cold = c->cold;
+	tcps_rtt_sample(c, tcps_now_us(c->t) - c->t->sents[cold->sent_first_idx].time_us);
+	tcps_sent_all_acked(c);
+	cold->rack.valid = false; /* nothing is left to compare with */
+	cold->rexmt_count = 0;
+	c->snd_una = ack;
+	c->cur_off = 0;
+	tcps_disarm_rexmt(c);
+	tcps_send_keep(c->t, c, acked);
+	tcps_cc_acked(c, acked, acked);
+}
+
 void tcps_acked(struct tcps_conn *c, uint32_t ack)
 {
 	struct tcps_cold *cold = c->cold;
 	uint32_t acked = ack - c->snd_una, pipe = c->snd_nxt - c->snd_una;
 	uint32_t bytes = acked < c->snd_buf_bytes ? acked : c->snd_buf_bytes;
+	if (ack == c->snd_max && acked == c->snd_buf_bytes && c->head_idx == c->tail_idx && c->tail_ptr != NULL &&
+	    (c->flags & CF_OVER_HIGH) == 0) {
+		acked_all(c, ack, acked);
+		return;
+	}
 	struct tcps_delivered d = {0};
 	cold->rack.fack_seq = c->snd_una;
 	tcps_sent_acked(c, ack, &d);

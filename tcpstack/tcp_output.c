@@ -340,7 +340,7 @@ static inline void sent_segment(struct tcps_conn *c, uint32_t len, bool fin)
 		c->cold->retransmits++;
 		TCPS_COUNT(t, retransmits_window);
 	}
-	tcps_sent_push(c, seq, seq + len + fin);
+	tcps_sent_push(c, seq, seq + len + fin, seq_lt(seq, c->snd_max) ? SENT_AGAIN : 0);
 	c->snd_nxt += len + fin;
 	if (seq_gt(c->snd_nxt, c->snd_max)) {
 		if (__builtin_expect(c->snd_nxt < c->snd_max, 0))
@@ -460,6 +460,15 @@ static void output_ack(struct tcps_conn *c)
 	}
 }
 
+/* The tail loss probe after a flush: RFC 8985 7.2. */
+static inline void arm_probe(struct tcps_conn *c)
+{
+	if ((c->flags & CF_T_REO) != 0 || !tcps_tlp_wanted(c))
+		return;
+	tcps_arm_rexmt(c, tcps_tlp_delay_ns(c));
+	c->flags |= CF_T_TLP;
+}
+
 void tcps_output(struct tcps_conn *c)
 {
 	if (__builtin_expect(c->state < TCPS_ESTABLISHED, 0)) {
@@ -484,12 +493,8 @@ void tcps_output(struct tcps_conn *c)
 		put_off(c, sent);
 	else if (!sent_any)
 		output_ack(c);
-	else if (__builtin_expect((c->cold->sent_first_idx != c->cold->sent_last_idx || c->snd_nxt - c->snd_una > c->mss) &&
-					  (c->flags & CF_T_REO) == 0 && tcps_tlp_wanted(c),
-				  0)) {
-		tcps_arm_rexmt(c, tcps_tlp_delay_ns(c));
-		c->flags |= CF_T_TLP;
-	}
+	else
+		arm_probe(c);
 }
 
 /* tcps_resume() was called while on_data() ran. */
@@ -518,34 +523,22 @@ void tcps_window_open(struct tcps_conn *c)
 	 CF_EOF | CF_NO_NEIGH | CF_DEAD | CF_T_REO | CF_ECN | CF_OVER_HIGH)
 
 /*
- * What nearly every flush finds: nothing in flight, some bytes at the end of one block, no more than a segment, and room for
- * them; with timestamps. It is the general path with all that cannot be the case left out. False: it is otherwise, or no frame is
- * free; nothing has changed. `v6` is known where this is inlined.
+ * The end of the stream, `len` bytes of one block, goes out in a segment with timestamps. False: no frame is free. `v6` is known
+ * where this is inlined.
  */
-static inline __attribute__((always_inline)) bool output_whole(struct tcps *t, struct tcps_conn *c, bool v6)
+static inline __attribute__((always_inline)) bool send_tail(struct tcps *t, struct tcps_conn *c, uint32_t len, bool v6)
 {
 	const uint32_t header_len = TCP_HLEN + TCP_OPT_TS_LEN;
-	uint32_t len = c->snd_buf_bytes, mss = c->mss;
-	if (TCPS_GENERAL_ONLY)
-		return false;
-	/* ESTABLISHED and timestamps are in the word. */
-	uint32_t odd = (c->flags & CF_SLOW_OUTPUT) | (uint32_t)(c->plain_raw ^ htobe16((uint16_t)(header_len << 10 | TCP_ACK))) |
-		       (c->snd_una ^ c->snd_max) | (c->cur_idx ^ c->tail_idx);
-	if (__builtin_expect(odd != 0 || len - 1 >= mss || len > c->snd_wnd || c->tail_ptr == NULL, 0))
-		return false;
-	struct tcps_neigh *n = &t->neighs[c->neigh_idx];
 	const struct tcps_form *form = &t->form[v6 ? c->own : OWN_V4];
 	size_t frame_len = form->tcp_at + header_len + len;
 	void *handle;
-	if (__builtin_expect(n->state <= NEIGH_STALE, 0))
-		return false;
 	uint8_t *f = t->ops.tx_alloc(t->ctx, frame_len, &handle);
 	if (__builtin_expect(f == NULL, 0)) {
 		starved(t); /* flush_one() looks at it */
 		return false;
 	}
 	uint8_t *tcp = f + form->tcp_at;
-	memcpy(f, n->eth, TCPS_ETH_ROOM); /* what is too much is overwritten */
+	memcpy(f, t->neighs[c->neigh_idx].eth, TCPS_ETH_ROOM); /* what is too much is overwritten */
 	if (v6)
 		tcps_ipv6_conn_header(c, tcp - IPV6_HLEN, header_len + len);
 	else
@@ -572,16 +565,10 @@ static inline __attribute__((always_inline)) bool output_whole(struct tcps *t, s
 	put_raw16(tcp + 16, tcp_cksum(t, c, tcp, header_len, len, payload_sum, false));
 	c->last_ack_sent = c->rcv_nxt;
 	c->ack_segments = 0;
-	c->flags = (c->flags & ~(CF_ACK_NOW | CF_T_TLP | CF_TOUCHED)) | CF_WHOLE;
-	c->whole_us = tcps_now_us(t);
 	c->delack_deadline_ns = TCPS_NEVER;
 	if (__builtin_expect(__builtin_add_overflow(c->snd_nxt, len, &c->snd_nxt), 0))
 		c->cold->snd_wraps++;
 	c->snd_max = c->snd_nxt;
-	/* The deadline itself is worked out when the timer fires, which is early enough: tcps_sent_settle(). */
-	uint64_t least_ns = t->now_ns + t->cfg.rto_min_ns;
-	if (__builtin_expect(!tcps_timer_armed(&c->timer) || c->timer.at_tick > least_ns >> TCPS_WHEEL_TICK_SHIFT, 0))
-		tcps_conn_rearm(c, t->now_ns + tcps_rto_ns(c));
 	TCPS_COUNT(t, frames_out);
 	TCPS_COUNT(t, segments_out);
 	TCPS_COUNT_ADD(t, bytes_out, len);
@@ -589,10 +576,63 @@ static inline __attribute__((always_inline)) bool output_whole(struct tcps *t, s
 	return true;
 }
 
+/* What send_tail() takes for granted; 0: it is so. ESTABLISHED and timestamps are in the word. */
+static inline uint32_t tail_is_odd(const struct tcps_conn *c)
+{
+	const uint16_t plain = htobe16((TCP_HLEN + TCP_OPT_TS_LEN) << 10 | TCP_ACK);
+	return (c->flags & CF_SLOW_OUTPUT) | (uint32_t)(c->plain_raw ^ plain) | (c->cur_idx ^ c->tail_idx);
+}
+
+/*
+ * What nearly every flush finds: nothing in flight, some bytes at the end of one block, no more than a segment, and room for
+ * them. It is the general path with all that cannot be the case left out. False: it is otherwise, or no frame is free; nothing has
+ * changed.
+ */
+static inline __attribute__((always_inline)) bool output_whole(struct tcps *t, struct tcps_conn *c, bool v6)
+{
+	uint32_t len = c->snd_buf_bytes;
+	if (TCPS_GENERAL_ONLY)
+		return false;
+	if (__builtin_expect((tail_is_odd(c) | (c->snd_una ^ c->snd_max)) != 0 || len - 1 >= c->mss || len > c->snd_wnd ||
+				     c->tail_ptr == NULL || t->neighs[c->neigh_idx].state <= NEIGH_STALE,
+			     0))
+		return false;
+	if (!send_tail(t, c, len, v6))
+		return false;
+	c->flags = (c->flags & ~(CF_ACK_NOW | CF_T_TLP | CF_TOUCHED)) | CF_WHOLE;
+	c->whole_us = tcps_now_us(t);
+	/* The deadline itself is worked out when the timer fires, which is early enough: tcps_sent_settle(). */
+	uint64_t least_ns = t->now_ns + t->cfg.rto_min_ns;
+	if (__builtin_expect(!tcps_timer_armed(&c->timer) || c->timer.at_tick > least_ns >> TCPS_WHEEL_TICK_SHIFT, 0))
+		tcps_conn_rearm(c, t->now_ns + tcps_rto_ns(c));
+	return true;
+}
+
+/* The same behind what is in flight, all of it sent once: the peer acknowledges every second segment. */
+static inline __attribute__((always_inline)) bool output_more(struct tcps *t, struct tcps_conn *c, bool v6)
+{
+	uint32_t flight = c->snd_nxt - c->snd_una, len = c->snd_buf_bytes - flight, room = c->cwnd_bytes;
+	if (TCPS_GENERAL_ONLY)
+		return false;
+	room = room < c->snd_wnd ? room : c->snd_wnd;
+	if (tail_is_odd(c) != 0 || c->snd_nxt != c->snd_max || flight == 0 || len - 1 >= c->mss || flight + len > room ||
+	    c->tail_ptr == NULL || t->neighs[c->neigh_idx].state <= NEIGH_STALE)
+		return false;
+	uint32_t seq = c->snd_nxt;
+	tcps_sent_settle(c);
+	if (!send_tail(t, c, len, v6))
+		return false;
+	c->flags &= ~(CF_ACK_NOW | CF_TOUCHED);
+	c->cur_off += len;
+	tcps_sent_push(c, seq, seq + len, 0);
+	arm_probe(c);
+	return true;
+}
+
 /* What output_whole() leaves, and IPv6: a copy of its own, so that the loop of the flush stays small. */
 static __attribute__((noinline)) void flush_one(struct tcps *t, struct tcps_conn *c)
 {
-	if (c->own != OWN_V4 && output_whole(t, c, true))
+	if (!t->tx_starved && (c->own == OWN_V4 ? output_more(t, c, false) : output_whole(t, c, true) || output_more(t, c, true)))
 		return;
 	c->flags &= ~CF_TOUCHED;
 	if (t->tx_starved) {
