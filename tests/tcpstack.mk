@@ -7,7 +7,7 @@ $(BUILD)/bin/tcp_sim: $(TCP_SIM_OBJS)
 SIMULATORS += $(BUILD)/bin/tcp_sim
 TEST_PROGRAMS += $(BUILD)/bin/tcp_sim
 
-# Instructions of the worker's path: valgrind --tool=callgrind --toggle-collect=cost_pair build/bin/tcp_cost [--offload]
+# Instructions of the pair of a tick, counted by tests/bench/run --count-only.
 $(BUILD)/bin/tcp_cost: $(call objs,tests/sim,tcp_cost tcp_host net) $(TCPSTACK_OBJS)
 	@mkdir -p $(@D)
 	@echo "  LD      $@"
