@@ -179,8 +179,10 @@ def interrupted():
         child = subprocess.Popen([labs.TOOL, "start", "--name", name], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         time.sleep(delay)
         child.send_signal(signal.SIGINT)
-        child.communicate(timeout=40)
-        assert child.returncode in (0, 130, -signal.SIGINT), child.returncode
+        _, said = child.communicate(timeout=40)
+        # On a machine that is busy the signal may come before Python has begun with the program.
+        early = child.returncode == 1 and "import_site" in said
+        assert early or child.returncode in (0, 130, -signal.SIGINT), (child.returncode, said)
         lab("stop", "--name", name) if child.returncode == 0 else None
         nothing_left(name)
 
