@@ -93,6 +93,19 @@ struct amqp_props {
 uint16_t amqp_props_read(struct amqp_span header, struct amqp_props *out, const char **why);
 struct amqp_span amqp_msg_headers(const struct amqp_msg *m); /* the headers table; empty when there is none */
 
+/* ---- basic.c, for whole.c ---- */
+
+/* The exchange that a publish names; NULL: there is none. */
+struct amqp_exchange *amqp_publish_exchange(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_span name);
+bool amqp_publish_props_ok(const struct amqp_conn *c, const struct amqp_props *p); /* in what the broker acts on */
+/* The channel's message is complete. AMQP_STALL: it stays where it is, and its last body octets are to come again. */
+enum amqp_verdict amqp_publish_finish(struct amqp_conn *c, struct amqp_channel *ch);
+
+/* ---- whole.c, for tests ---- */
+
+/* Whether amqp_args_check() would find nothing wrong with the arguments of a basic.publish. */
+bool amqp_publish_args_ok(const uint8_t *args, uint32_t len);
+
 /* ---- deliver.c ---- */
 
 enum amqp_sent {

@@ -73,6 +73,12 @@ static inline const uint8_t *amqp_msg_header(const struct amqp_msg *m)
 /* refs = 1. `header` is the content header's payload (class, weight, size, flags, properties). NULL: pool exhausted. */
 struct amqp_msg *amqp_msg_new(struct amqp_broker *b, struct amqp_span exchange, struct amqp_span key, struct amqp_span header,
 			      uint32_t body_bytes);
+/*
+ * The same of a publish as it came: `names` are the two shortstr, and from the frame-end octet of its method on (one octet before the
+ * frame of `header`) the bytes are those of the template already, to the end of the body's frame.
+ */
+struct amqp_msg *amqp_msg_of_frames(struct amqp_broker *b, const uint8_t *names, uint32_t names_bytes, struct amqp_span header,
+				    uint32_t body_bytes);
 void amqp_msg_ref(struct amqp_broker *b, struct amqp_msg *m);
 void amqp_msg_unref(struct amqp_broker *b, struct amqp_msg *m);
 void amqp_msg_lend(struct amqp_broker *b, struct amqp_msg *m);         /* one more reference of the transport's */
@@ -484,7 +490,11 @@ enum amqp_verdict amqp_on_confirm_select(struct amqp_conn *c, struct amqp_channe
 enum amqp_verdict amqp_on_content_header(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_span payload);
 /* Body bytes as they come, any cut: the frame loop has checked the frame's head and hands the payload over piece by piece. */
 enum amqp_verdict amqp_on_content_body(struct amqp_conn *c, struct amqp_channel *ch, const uint8_t *bytes, uint32_t len);
-/* A body frame is complete (a body may take several). */
+/*
+ * whole.c: a publish whose frames lie at `p` whole, and with which everything is right: published. False: nothing was looked at, and
+ * nothing changed. STALL: all before the body's first octet is used, and c->frame_* say what is left.
+ */
+bool amqp_publish_whole(struct amqp_conn *c, const uint8_t *p, size_t avail, size_t *used, enum amqp_verdict *verdict);
 void amqp_channel_init_back(struct amqp_channel *ch);
 /* Requeues what is unacknowledged, cancels consumers, drops the publish in assembly, frees the ring. Channel or connection goes. */
 void amqp_channel_fini_back(struct amqp_broker *b, struct amqp_channel *ch);

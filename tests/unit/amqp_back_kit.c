@@ -380,7 +380,8 @@ void bk_input(struct bk_conn *c, const void *bytes, size_t len)
 	assert_non_null(c->in);
 	memcpy(c->in + c->in_len, bytes, len);
 	c->in_len += len;
-	feed(c);
+	if (!c->gathers)
+		feed(c);
 }
 
 void bk_frame(struct bk_conn *c, uint8_t type, uint16_t channel, const void *payload, size_t len)
@@ -512,12 +513,17 @@ void bk_publish_props(struct bk_conn *c, uint16_t channel, const char *exchange,
 	uint8_t header[65536] = {0, 60};
 	size_t chunk = c->c != NULL ? c->c->frame_max - 8 : 4088;
 
+	c->gathers = c->k->publishes++ % 2 != 0; /* in one segment and frame by frame, turn and turn about */
 	bk_say(c, channel, 60, 40, 0u, exchange, key, (unsigned)mandatory, 0u);
 	amqp_set_be64(header + 4, len);
 	memcpy(header + 12, props, props_len);
 	bk_frame(c, 2, channel, header, 12 + props_len);
 	for (size_t at = 0; at < len; at += chunk)
 		bk_frame(c, 3, channel, (const uint8_t *)body + at, len - at < chunk ? len - at : chunk);
+	if (c->gathers) {
+		c->gathers = false;
+		feed(c);
+	}
 }
 
 void bk_publish_long(struct bk_conn *c, uint16_t channel, const char *exchange, const char *key, const void *body, size_t len)
