@@ -34,7 +34,7 @@ static const char *any_exchange(void)
 	static const char *const names[] = {"amq.fanout", "prices", "amq.topic", "amq.topic", "amq.headers", "", "prices",
 					    "inside",     "nowhere",    "\xc3\xbc",  "\xff"};
 
-	return names[dice(sizeof names / sizeof names[0] - (one_in(8) ? 0 : 4))];
+	return names[dice(sizeof names / sizeof names[0] - (one_in(20) ? 0 : 4))];
 }
 
 static const char *any_key(char *buf)
@@ -88,7 +88,7 @@ static void put_properties(struct kit_bytes *b)
 		} else if (bit == 8) {
 			put_short(b, expirations[one_in(4) ? dice(6) : dice(3)]);
 		} else if (bit == 4) {
-			put_short(b, one_in(8) ? "somebody" : "guest");
+			put_short(b, one_in(16) ? "somebody" : "guest");
 		} else {
 			put_short(b, "text/plain");
 		}
@@ -101,12 +101,12 @@ static void put_frame(struct kit_bytes *b, unsigned type, uint32_t channel, cons
 {
 	size_t head = b->len;
 
-	put(b, one_in(200) ? dice(10) : type, 1);
-	put(b, one_in(200) ? dice(4) : channel, 2);
+	put(b, one_in(500) ? dice(10) : type, 1);
+	put(b, one_in(500) ? dice(4) : channel, 2);
 	put(b, payload->len, 4);
 	kit_raw(b, payload->p, payload->len);
-	put(b, one_in(200) ? 0xcd : 0xce, 1);
-	if (one_in(200))
+	put(b, one_in(500) ? 0xcd : 0xce, 1);
+	if (one_in(500))
 		amqp_set_be32(b->p + head + 3, (uint32_t)payload->len + dice(3) - 1);
 }
 
@@ -132,23 +132,24 @@ static void put_publish(struct kit_bytes *b)
 {
 	static const uint32_t lengths[] = {0, 1, 8, 64, 64, 64, 200, 1500, 5000};
 	uint32_t channel = one_in(60) ? dice(5) : 1 + dice(2), body = lengths[dice(9)];
+	bool narrow = one_in(6);
 	struct kit_bytes payload = {0};
 	char key[256];
 
 	put(&payload, one_in(300) ? dice(100) << 16 | 40 : 60u << 16 | 40, 4);
 	put(&payload, one_in(10) ? dice(65536) : 0, 2);
-	put_short(&payload, any_exchange());
-	put_short(&payload, any_key(key));
+	put_short(&payload, narrow ? "prices" : any_exchange());
+	put_short(&payload, narrow ? "n" : any_key(key));
 	put(&payload, one_in(6) ? 1 : one_in(60) ? dice(256) : 0, 1);
-	if (one_in(100))
+	if (one_in(200))
 		put(&payload, 0, 1);
 	put_frame(b, 1, channel, &payload);
 	payload.len = 0;
-	put(&payload, one_in(100) ? dice(100) : 60, 2);
-	put(&payload, one_in(100), 2);
-	put(&payload, one_in(100) ? 1u << 24 : body, 8);
+	put(&payload, one_in(200) ? dice(100) : 60, 2);
+	put(&payload, one_in(200), 2);
+	put(&payload, one_in(200) ? 1u << 24 : body, 8);
 	put_properties(&payload);
-	if (!one_in(100))
+	if (!one_in(200))
 		put_frame(b, 2, channel, &payload);
 	put_body(b, channel, body);
 	kit_bytes_free(&payload);
@@ -188,7 +189,7 @@ struct side {
 
 static void side_begin(struct side *s)
 {
-	static const char narrow[] = "\14x-max-lengthI\0\0\0\2\12x-overflowS\0\0\0\16reject-publish";
+	static const char narrow[] = "\14x-max-lengthI\0\0\0\0\12x-overflowS\0\0\0\16reject-publish";
 
 	s->k = malloc(sizeof *s->k);
 	assert_non_null(s->k);
@@ -407,7 +408,7 @@ static void put_numbered(struct kit_bytes *b, const char *exchange, const char *
 {
 	for (unsigned i = first; i < first + count; i++) {
 		char body[16];
-		int n = snprintf(body, sizeof body, "%u", i);
+		int n = snprintf(body, sizeof body, "%015u", i);
 
 		kit_publish(b, 1, exchange, key, body, (size_t)n, 16);
 	}
