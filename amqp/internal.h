@@ -145,11 +145,12 @@ struct amqp_queue {
 	uint32_t consumer_next; /* consumer of the ring that is served next; AMQP_NONE: none */
 	uint32_t generation;    /* grows when the slot is freed */
 	uint32_t ready_first, ready_last;
-	uint32_t unacked_count;
+	struct amqp_consumer *plain; /* alone in the ring, no-ack, on a queue that refuses nothing: there is nothing to choose */
 	uint64_t published, delivered;
 	uint64_t next_seq;
 	/* the rest */
 	uint64_t ready_bytes, unacked_bytes;
+	uint32_t unacked_count;
 	uint64_t max_length, max_length_bytes; /* UINT64_MAX: none */
 	uint64_t acked, dropped, redelivered;
 	uint32_t vhost_id, flags, name_hash_next;
@@ -169,23 +170,26 @@ struct amqp_queue {
 /* An interned route: sorted distinct queue indexes b->route_queues[first .. first+count). */
 struct amqp_route {
 	uint32_t first, count, hash_next;
+	uint32_t start; /* place of the queue that is served first in this burst, see amqp_route_start() */
 	uint64_t hash;
+	uint32_t burst; /* b->bursts when it was moved on */
 };
 
 /* ---------------------------------------------------------------- consumers, channels, connections */
 
 struct amqp_consumer {
-	/* what a delivery reads, constants of the subscription included; with a short tag, one cache line */
-	bool in_use, no_ack, exclusive;
+	/* what a delivery reads, constants of the subscription included; with a tag of up to 20 octets, one cache line */
+	bool no_ack;
 	bool parked;           /* on its queue's parked list instead of the ring */
+	uint16_t prefix_bytes; /* frame head (7), class and method (4), consumer tag shortstr: all that is constant */
 	uint32_t queue_next;   /* ring or parked list of the queue */
 	uint32_t prefetch_max; /* 0: unlimited */
 	uint32_t unacked_count;
 	struct amqp_channel *ch;
 	struct amqp_conn *conn;
-	uint16_t prefix_bytes; /* frame head (7), class and method (4), consumer tag shortstr: all that is constant */
 	uint8_t prefix[7 + 4 + 256];
 	/* the rest */
+	bool in_use, exclusive;
 	uint32_t queue, channel; /* indexes */
 	uint32_t queue_prev;
 	uint32_t chan_next, chan_prev; /* list of the channel */
@@ -238,7 +242,11 @@ struct amqp_channel {
 	uint32_t body_got;
 	uint8_t publish_names[2 * 256]; /* exchange and routing key as shortstr, until the header came */
 	uint16_t publish_names_bytes;
-	uint32_t route_from; /* queues below it have the message already: the publish stalled in the middle of its route */
+	/*
+	 * The publish stalled in the middle of its route: queues less than route_from behind route_first, by index and round the end, have
+	 * the message already. 0: none has.
+	 */
+	uint32_t route_first, route_from;
 	bool route_rejected;
 	/* publisher confirms */
 	uint64_t publish_seq;  /* of the last publish */
@@ -380,6 +388,8 @@ struct amqp_broker {
 	struct amqp_route *routes;
 	uint32_t *route_queues, *route_hash;
 	uint32_t routes_count, route_queues_count, route_hash_mask;
+	uint32_t bursts;       /* since the start; wraps */
+	uint32_t routes_begun; /* routes interned; wraps */
 	struct amqp_route_cache *cache; /* route.c */
 	uint32_t cache_mask;
 	uint32_t *scratch_queues, *scratch_rules, *scratch_exchanges; /* for one routing; sized by limits */

@@ -174,6 +174,8 @@ static struct amqp_route *intern(struct amqp_broker *b, uint32_t *queues, uint32
 	r->first = b->route_queues_count;
 	r->count = count;
 	r->hash = hash;
+	r->start = count != 0 ? b->routes_begun++ % count : 0; /* not at the first again while subscribers come and go */
+	r->burst = b->bursts - 1;
 	r->hash_next = b->route_hash[hash & b->route_hash_mask];
 	b->route_hash[hash & b->route_hash_mask] = b->routes_count++;
 	memcpy(&b->route_queues[r->first], queues, count * sizeof *queues);
