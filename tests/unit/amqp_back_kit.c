@@ -21,12 +21,16 @@
 
 static bool writes(struct bk_conn *c)
 {
+	c->calls++;
 	if (c->aborted || c->shut || c->writes_left == 0)
 		return false;
 	if (c->fail_nth > 0 && --c->fail_nth == 0)
 		return false;
 	if (c->writes_left > 0)
 		c->writes_left--;
+	c->k->writes++;
+	if (c->first_write == 0)
+		c->first_write = c->k->writes;
 	return true;
 }
 
@@ -83,7 +87,7 @@ static bool io_send_ref(void *io, const void *data, size_t len, void *owner)
 
 static bool io_has_room(void *io, size_t bytes, size_t refs)
 {
-	(void)io;
+	((struct bk_conn *)io)->calls++;
 	(void)bytes;
 	(void)refs;
 	return true;
@@ -93,6 +97,7 @@ static bool io_writable(void *io)
 {
 	struct bk_conn *c = io;
 
+	c->calls++;
 	return c->unsent + (c->count_unsent ? c->len - c->read : 0) <= BK_UNSENT_HIGH;
 }
 
