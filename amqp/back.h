@@ -152,8 +152,8 @@ size_t amqp_route_bytes(const struct amqp_limits *l);
 bool amqp_route_init(struct amqp_broker *b, void *mem, const char **err);
 void amqp_routes_flush(struct amqp_broker *b);
 /*
- * Place of the queue that a walk over a route that is not empty begins at. It moves on with every burst in which the route is used and
- * not with every tick, since what a burst holds leaves together, in the order in which its first tick touched the connections:
+ * Place of the queue that a walk over a route that is not empty begins at. It moves on with every burst in which the route is used
+ * and not with every tick, since what a burst holds leaves together, in the order in which its first tick touched the connections:
  * as many ticks a burst as there are subscribers would have the same one first for ever.
  */
 static inline uint32_t amqp_route_start(struct amqp_broker *b, const struct amqp_route *route)

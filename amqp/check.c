@@ -36,7 +36,8 @@ static const struct amqp_consumer *only_plain_consumer(const struct amqp_broker 
 {
 	const struct amqp_consumer *c = q->consumer_next != AMQP_NONE ? &b->consumers[q->consumer_next] : NULL;
 
-	return c != NULL && c->no_ack && c->queue_next == q->consumer_next && q->overflow != AMQP_OVERFLOW_REJECT_PUBLISH ? c : NULL;
+	return c != NULL && c->no_ack && c->queue_next == q->consumer_next && q->overflow != AMQP_OVERFLOW_REJECT_PUBLISH ? c
+															  : NULL;
 }
 
 static const char *check_queue_consumers(const struct amqp_broker *b, const struct amqp_queue *q)

@@ -306,10 +306,11 @@ static struct tick tick_of(const struct amqp_msg *m)
 }
 
 /*
- * To a consumer that needs neither credit nor an entry. False: it cannot take it now, or not that way. What is needed behind a call of the
- * transport is read behind it: there are fewer registers that survive one than there are values.
+ * To a consumer that needs neither credit nor an entry. False: it cannot take it now, or not that way. What is needed behind a call
+ * of the transport is read behind it: there are fewer registers that survive one than there are values.
  */
-static inline __attribute__((always_inline)) bool deliver_plain(struct amqp_broker *b, struct amqp_consumer *c, const struct tick *t)
+static inline __attribute__((always_inline)) bool deliver_plain(struct amqp_broker *b, struct amqp_consumer *c,
+								const struct tick *t)
 {
 	uint32_t total = c->prefix_bytes + 9u + t->bytes, prefix_bytes;
 	struct amqp_channel *ch;

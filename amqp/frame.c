@@ -285,6 +285,11 @@ static bool too_much_unsent(struct amqp_conn *c)
 	return false;
 }
 
+static inline bool begins_publish(const uint8_t *p, size_t avail)
+{
+	return avail >= AMQP_FRAME_HEAD_BYTES + 4 && amqp_get_be32(p + AMQP_FRAME_HEAD_BYTES) == AMQP_M_basic_publish;
+}
+
 static enum amqp_verdict step(struct amqp_conn *c, const uint8_t *p, size_t avail, size_t *used)
 {
 	enum amqp_verdict v;
@@ -293,7 +298,7 @@ static enum amqp_verdict step(struct amqp_conn *c, const uint8_t *p, size_t avai
 	case PARSE_PROTOCOL:
 		return on_protocol(c, p, avail, used);
 	case PARSE_HEAD:
-		if (c->head_len != 0 || !amqp_publish_whole(c, p, avail, used, &v))
+		if (c->head_len != 0 || !begins_publish(p, avail) || !amqp_publish_whole(c, p, avail, used, &v))
 			return on_head(c, p, avail, used);
 		if (v == AMQP_STALL)
 			c->parse = PARSE_BODY;

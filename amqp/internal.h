@@ -74,8 +74,8 @@ static inline const uint8_t *amqp_msg_header(const struct amqp_msg *m)
 struct amqp_msg *amqp_msg_new(struct amqp_broker *b, struct amqp_span exchange, struct amqp_span key, struct amqp_span header,
 			      uint32_t body_bytes);
 /*
- * The same of a publish as it came: `names` are the two shortstr, and from the frame-end octet of its method on (one octet before the
- * frame of `header`) the bytes are those of the template already, to the end of the body's frame.
+ * The same of a publish as it came: `names` are the two shortstr, and from the frame-end octet of its method on (one octet before
+ * the frame of `header`) the bytes are those of the template already, to the end of the body's frame.
  */
 struct amqp_msg *amqp_msg_of_frames(struct amqp_broker *b, const uint8_t *names, uint32_t names_bytes, struct amqp_span header,
 				    uint32_t body_bytes);
@@ -243,8 +243,8 @@ struct amqp_channel {
 	uint8_t publish_names[2 * 256]; /* exchange and routing key as shortstr, until the header came */
 	uint16_t publish_names_bytes;
 	/*
-	 * The publish stalled in the middle of its route: queues less than route_from behind route_first, by index and round the end, have
-	 * the message already. 0: none has.
+	 * The publish stalled in the middle of its route: queues less than route_from behind route_first, by index and round the
+	 * end, have the message already. 0: none has.
 	 */
 	uint32_t route_first, route_from;
 	bool route_rejected;
@@ -388,8 +388,8 @@ struct amqp_broker {
 	struct amqp_route *routes;
 	uint32_t *route_queues, *route_hash;
 	uint32_t routes_count, route_queues_count, route_hash_mask;
-	uint32_t bursts;       /* since the start; wraps */
-	uint32_t routes_begun; /* routes interned; wraps */
+	uint32_t bursts;                /* since the start; wraps */
+	uint32_t routes_begun;          /* routes interned; wraps */
 	struct amqp_route_cache *cache; /* route.c */
 	uint32_t cache_mask;
 	uint32_t *scratch_queues, *scratch_rules, *scratch_exchanges; /* for one routing; sized by limits */
@@ -483,7 +483,12 @@ enum amqp_verdict amqp_conn_error(struct amqp_conn *c, uint16_t code, uint16_t c
 /* By the level that reply_codes.def gives to the code. */
 enum amqp_verdict amqp_reply_error(struct amqp_conn *c, uint16_t channel_number, uint16_t code, uint16_t class_id,
 				   uint16_t method_id, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
-struct amqp_channel *amqp_channel_find(struct amqp_conn *c, uint16_t number);
+static inline struct amqp_channel *amqp_channel_find(struct amqp_conn *c, uint16_t number)
+{
+	uint32_t idx = number < c->channel_table_len ? c->channel_by_number[number] : AMQP_NONE;
+
+	return idx != AMQP_NONE ? &c->b->channels[idx] : NULL;
+}
 /*
  * Resets the transport and forgets the connection with its channels. Not while anything iterates over consumers:
  * amqp_conn_reset_later() then. On a connection whose input is being handled it only marks it: amqp_conn_input() resets it on its
@@ -501,8 +506,8 @@ enum amqp_verdict amqp_on_content_header(struct amqp_conn *c, struct amqp_channe
 /* Body bytes as they come, any cut: the frame loop has checked the frame's head and hands the payload over piece by piece. */
 enum amqp_verdict amqp_on_content_body(struct amqp_conn *c, struct amqp_channel *ch, const uint8_t *bytes, uint32_t len);
 /*
- * whole.c: a publish whose frames lie at `p` whole, and with which everything is right: published. False: nothing was looked at, and
- * nothing changed. STALL: all before the body's first octet is used, and c->frame_* say what is left.
+ * whole.c: a publish whose frames lie at `p` whole, and with which everything is right: published. False: nothing was looked at,
+ * and nothing changed. STALL: all before the body's first octet is used, and c->frame_* say what is left.
  */
 bool amqp_publish_whole(struct amqp_conn *c, const uint8_t *p, size_t avail, size_t *used, enum amqp_verdict *verdict);
 void amqp_channel_init_back(struct amqp_channel *ch);

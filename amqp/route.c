@@ -300,8 +300,8 @@ static inline uint64_t folded(uint64_t a, uint64_t b)
 }
 
 /*
- * A multiplication for 16 octets, keyed, instead of SipHash: names lie in chains that somebody who finds collisions could make long,
- * but a slot of the cache holds one key, so that collisions cost no more than keys that tick once: a match.
+ * A multiplication for 16 octets, keyed, instead of SipHash: names lie in chains that somebody who finds collisions could make
+ * long, but a slot of the cache holds one key, so that collisions cost no more than keys that tick once: a match.
  */
 static uint64_t cache_hash(const struct amqp_broker *b, uint32_t exchange, struct amqp_span key)
 {
@@ -328,7 +328,7 @@ static uint64_t cache_hash(const struct amqp_broker *b, uint32_t exchange, struc
 }
 
 static inline bool slot_holds(const struct amqp_route_cache *s, const struct amqp_broker *b, uint64_t hash, uint32_t exchange,
-		       struct amqp_span key)
+			      struct amqp_span key)
 {
 	return s->hash == hash && s->generation == b->fib_generation && s->exchange == exchange && s->key_len == key.len &&
 	       amqp_same_bytes(s->key, key.ptr, key.len);

@@ -2,22 +2,22 @@
  * whole.c - the ordinary publish, whose three frames lie in the segment whole: read in one go and copied in two pieces.
  *
  * Owns: no state.
- * Core: the worker; it is asked at the head of every frame.
+ * Core: the worker; it is asked at the head of every frame that begins a publish.
  * Spec: AMQP 0-9-1 sections 4.2.3 and 4.2.6. It says yes or no: what is not ordinary, or not right, is left to frame.c from the
- * first octet on, so that there is one place that knows what an error is called. tests/unit/test_amqp_front_whole.c gives both the same.
+ * first octet on, so that there is one place that knows what an error is called. tests/unit/test_amqp_front_whole.c gives both the
+ * same.
  */
 #include "amqp/back.h"
 #include "amqp/methods.h"
 #include "amqp/table.h"
 
-#define HEAD_BYTES      AMQP_FRAME_HEAD_BYTES
-#define PUBLISH         (AMQP_CLASS_BASIC << 16 | AMQP_basic_publish)
-#define ARGS_MIN        5u  /* reserved, two empty names, bits */
-#define HEADER_MIN      14u /* class, weight, body size, flags */
-#define BEHIND_MIN      (2 * (HEAD_BYTES + 1) + HEADER_MIN + 1) /* the shortest frames of a header and a body */
-#define WHOLE_MIN       (HEAD_BYTES + 4 + ARGS_MIN + 1 + BEHIND_MIN)
-#define FLAG_IMMEDIATE  2u
-#define HIGH_BITS       0x8080808080808080ull
+#define HEAD_BYTES     AMQP_FRAME_HEAD_BYTES
+#define ARGS_MIN       5u                                      /* reserved, two empty names, bits */
+#define HEADER_MIN     14u                                     /* class, weight, body size, flags */
+#define BEHIND_MIN     (2 * (HEAD_BYTES + 1) + HEADER_MIN + 1) /* the shortest frames of a header and a body */
+#define WHOLE_MIN      (HEAD_BYTES + 4 + ARGS_MIN + 1 + BEHIND_MIN)
+#define FLAG_IMMEDIATE 2u
+#define HIGH_BITS      0x8080808080808080ull
 
 /* ---- the arguments of basic.publish ---- */
 
@@ -46,8 +46,7 @@ bool amqp_publish_args_ok(const uint8_t *args, uint32_t len)
 	if (len != ARGS_MIN + exchange + key)
 		return false;
 	/* Octets that are no names are looked at with them: a high bit there costs a closer look and nothing else. */
-	return ascii(args, len) ||
-	       (amqp_utf8_valid(args + 3, exchange) && amqp_utf8_valid(args + 4 + exchange, key));
+	return ascii(args, len) || (amqp_utf8_valid(args + 3, exchange) && amqp_utf8_valid(args + 4 + exchange, key));
 }
 
 /* ---- the three frames ---- */
@@ -66,8 +65,8 @@ static bool read_method(struct amqp_conn *c, const uint8_t *p, size_t avail, str
 {
 	uint32_t size = amqp_get_be32(p + 3), channel = amqp_get_be16(p + 1);
 
-	if (size > c->frame_max - (HEAD_BYTES + 1) || (size_t)size + HEAD_BYTES + 1 + BEHIND_MIN > avail ||
-	    size < 4 + ARGS_MIN || p[HEAD_BYTES + size] != AMQP_FRAME_END)
+	if (size > c->frame_max - (HEAD_BYTES + 1) || (size_t)size + HEAD_BYTES + 1 + BEHIND_MIN > avail || size < 4 + ARGS_MIN ||
+	    p[HEAD_BYTES + size] != AMQP_FRAME_END)
 		return false;
 	if (c->state != AMQP_CONN_RUNNING || channel == 0 || channel > c->channel_max)
 		return false;
@@ -157,7 +156,8 @@ bool amqp_publish_whole(struct amqp_conn *c, const uint8_t *p, size_t avail, siz
 	struct whole w;
 	const uint8_t *end = p + avail, *at;
 
-	if (avail < WHOLE_MIN || p[0] != AMQP_FRAME_METHOD || amqp_get_be32(p + HEAD_BYTES) != PUBLISH || !read_method(c, p, avail, &w))
+	if (avail < WHOLE_MIN || p[0] != AMQP_FRAME_METHOD || amqp_get_be32(p + HEAD_BYTES) != AMQP_M_basic_publish ||
+	    !read_method(c, p, avail, &w))
 		return false;
 	at = w.args + w.args_bytes + 1;
 	if (!read_header(c, at, (size_t)(end - at), &w))

@@ -211,7 +211,8 @@ static int measure_plain(struct path *p, const struct plan *plan)
 		return broken(p);
 	path_fairness(p, &fair);
 	if (plan->path.subscribers > 1)
-		printf("first tick of %u bursts: who was first most often was so %.2f times as often as an even share, who was last %.2f times\n",
+		printf("first tick of %u bursts: who was first most often was so %.2f times as often as an even share, who was "
+		       "last %.2f times\n",
 		       fair.bursts, fair.first, fair.last);
 	tell(plan, false, plan->path.idle, &f);
 	return 0;

@@ -44,7 +44,7 @@ struct far {
 	uint32_t first_idx, last_idx; /* who had that tick first and last, in the order of the frames */
 	uint32_t watched_count;       /* how many have it */
 	uint32_t watched_bursts;
-	bool stalled;                                /* subscriber 0 does not read */
+	bool stalled; /* subscriber 0 does not read */
 	char why[200];
 };
 

@@ -35,7 +35,7 @@ struct bk_conn {
 	bool blocked, shut, aborted;
 	uint32_t calls;       /* of the transport, in which the broker asked about this connection or wrote to it */
 	uint64_t first_write; /* k->writes at its first write since this was made 0 */
-	bool gathers; /* what is put in is handed over later, together */
+	bool gathers;         /* what is put in is handed over later, together */
 };
 
 struct bk {

@@ -224,7 +224,7 @@ static void a_walk_that_stops_in_the_middle_goes_on_behind_it(void **state)
 		assert_false(w->publisher->c->stalled);
 		if (change == 1)
 			pass_over(w, 6); /* whether the tick in the middle is for it is open */
-		burst(w, 1); /* the next one begins anew */
+		burst(w, 1);             /* the next one begins anew */
 		for (unsigned n = 0; n < 6 + (change == 1); n++)
 			if (!(change == 2 && n == (stopper + 3) % 6) && !(change == 3 && n == stopper))
 				assert_all_came(w, n);

@@ -1,5 +1,6 @@
 /*
- * test_amqp_front_whole.c - a publish that is read in one go is what its frames are one by one: the same bytes, whole and octet by octet.
+ * test_amqp_front_whole.c - a publish that is read in one go is what its frames are one by one: the same bytes, whole and octet by
+ * octet.
  *
  * Owns: two brokers that live the same life.
  * Core: test.
@@ -31,16 +32,16 @@ static bool one_in(uint32_t n)
 
 static const char *any_exchange(void)
 {
-	static const char *const names[] = {"amq.fanout", "prices", "amq.topic", "amq.topic", "amq.headers", "", "prices",
-					    "inside",     "nowhere",    "\xc3\xbc",  "\xff"};
+	static const char *const names[] = {"amq.fanout", "prices", "amq.topic", "amq.topic", "amq.headers", "",
+					    "prices",     "inside", "nowhere",   "\xc3\xbc",  "\xff"};
 
 	return names[dice(sizeof names / sizeof names[0] - (one_in(20) ? 0 : 4))];
 }
 
 static const char *any_key(char *buf)
 {
-	static const char *const names[] = {"q",     "eu.dax",      "eu.dax", "eu.stoxx50.trade", "us.spx", "",
-					    "n",     "\xe2\x82\xac", "k",      "eu.\xed\xa0\x80"};
+	static const char *const names[] = {"q", "eu.dax",       "eu.dax", "eu.stoxx50.trade", "us.spx", "",
+					    "n", "\xe2\x82\xac", "k",      "eu.\xed\xa0\x80"};
 	uint32_t n = dice(12);
 
 	if (n < 10)

@@ -63,7 +63,7 @@ struct tb_result {
 	uint64_t corrupt_count;
 	uint64_t unconfirmed_count;
 	uint64_t nacked_count;
-	uint64_t untracked_count; /* deliveries too late for the per-tick ranks */
+	uint64_t untracked_count;  /* deliveries too late for the per-tick ranks */
 	uint64_t first_most_count; /* ticks of whoever was first most often; over several runs the sum of each one's */
 	uint64_t last_most_count;  /* the same for last */
 	uint32_t blocked_count;

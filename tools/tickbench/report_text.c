@@ -122,10 +122,13 @@ static void print_fairness(FILE *out, const struct tb_entry *e)
 {
 	const struct tb_result *r = &e->result;
 	double even = 1.0 / e->load.subscribers;
-	double first = (double)r->first_most_count / (double)r->first.count, last = (double)r->last_most_count / (double)r->last.count;
+	double first = (double)r->first_most_count / (double)r->first.count,
+	       last = (double)r->last_most_count / (double)r->last.count;
 
 	if (e->load.subscribers > 1 && r->first.count && r->last.count && r->first_most_count)
-		fprintf(out, "  whoever is first most often: %.2f %% of the ticks; last most often: %.2f %%; an even share: %.2f %% (%.2f and %.2f times)\n",
+		fprintf(out,
+			"  whoever is first most often: %.2f %% of the ticks; last most often: %.2f %%; an even share: %.2f %% "
+			"(%.2f and %.2f times)\n",
 			100 * first, 100 * last, 100 * even, first / even, last / even);
 }
 
