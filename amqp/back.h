@@ -45,17 +45,24 @@ struct amqp_queue *amqp_queue_of_method(struct amqp_conn *c, struct amqp_channel
 
 /* ---- consumer.c ---- */
 
-/* It may take a message now: it has credit, and its connection takes bytes. */
-static inline bool amqp_consumer_ready(const struct amqp_broker *b, const struct amqp_consumer *c)
+/* Its channel and its connection take messages. */
+static inline bool amqp_consumer_open(const struct amqp_broker *b, const struct amqp_consumer *c)
 {
 	const struct amqp_channel *ch = c->ch;
 	const struct amqp_conn *conn = c->conn;
 
+	return ch->active && ch->state == AMQP_CH_OPEN && conn->state == AMQP_CONN_RUNNING && !conn->reset_due &&
+	       conn->oversize_header_bytes == 0 && b->ops.writable(conn->io);
+}
+/* It may take a message now: it has credit, and its connection takes bytes. */
+static inline bool amqp_consumer_ready(const struct amqp_broker *b, const struct amqp_consumer *c)
+{
+	const struct amqp_channel *ch = c->ch;
+
 	if (!c->no_ack && ((c->prefetch_max != 0 && c->unacked_count >= c->prefetch_max) ||
 			   (ch->prefetch_channel != 0 && ch->unacked_consumed >= ch->prefetch_channel)))
 		return false;
-	return ch->active && ch->state == AMQP_CH_OPEN && conn->state == AMQP_CONN_RUNNING && !conn->reset_due &&
-	       conn->oversize_header_bytes == 0 && b->ops.writable(conn->io);
+	return amqp_consumer_open(b, c);
 }
 /* The consumer to serve now, parking those without credit. NULL: none is ready. */
 struct amqp_consumer *amqp_queue_ready_consumer(struct amqp_broker *b, struct amqp_queue *q);
@@ -92,6 +99,19 @@ struct amqp_props {
 /* Errors: 0 is success, else a reply code and a sentence. */
 uint16_t amqp_props_read(struct amqp_span header, struct amqp_props *out, const char **why);
 struct amqp_span amqp_msg_headers(const struct amqp_msg *m); /* the headers table; empty when there is none */
+
+/* ---- basic.c, for whole.c ---- */
+
+/* The exchange that a publish names; NULL: there is none. */
+struct amqp_exchange *amqp_publish_exchange(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_span name);
+bool amqp_publish_props_ok(const struct amqp_conn *c, const struct amqp_props *p); /* in what the broker acts on */
+/* The channel's message is complete. AMQP_STALL: it stays where it is, and its last body octets are to come again. */
+enum amqp_verdict amqp_publish_finish(struct amqp_conn *c, struct amqp_channel *ch);
+
+/* ---- whole.c, for tests ---- */
+
+/* Whether amqp_args_check() would find nothing wrong with the arguments of a basic.publish. */
+bool amqp_publish_args_ok(const uint8_t *args, uint32_t len);
 
 /* ---- deliver.c ---- */
 
@@ -131,6 +151,21 @@ void amqp_forget_step(struct amqp_broker *b);
 size_t amqp_route_bytes(const struct amqp_limits *l);
 bool amqp_route_init(struct amqp_broker *b, void *mem, const char **err);
 void amqp_routes_flush(struct amqp_broker *b);
+/*
+ * Place of the queue that a walk over a route that is not empty begins at. It moves on with every burst in which the route is used
+ * and not with every tick, since what a burst holds leaves together, in the order in which its first tick touched the connections:
+ * as many ticks a burst as there are subscribers would have the same one first for ever.
+ */
+static inline uint32_t amqp_route_start(struct amqp_broker *b, const struct amqp_route *route)
+{
+	struct amqp_route *r = &b->routes[route - b->routes];
+
+	if (r->burst != b->bursts) {
+		r->burst = b->bursts;
+		r->start = r->start + 1 < r->count ? r->start + 1 : 0;
+	}
+	return r->start;
+}
 
 static inline struct amqp_rule *amqp_rule_find(const struct amqp_broker *b, uint32_t exchange, uint32_t rule_id)
 {

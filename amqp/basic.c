@@ -2,7 +2,7 @@
  * basic.c - class basic: a publish from its method to its confirm, basic.get, and the dispatch of the rest.
  *
  * Owns: the publish in assembly of every channel.
- * Core: the worker; a tick's publish walks this file, route.c and deliver.c, and nothing else.
+ * Core: the worker; a tick's publish walks whole.c, this file, route.c and deliver.c, and nothing else.
  * Spec: AMQP 0-9-1 sections 1.8.3.7-1.8.3.12 and 4.2.6. Order: basic.return, then the confirm. What cannot be stored now is
  * AMQP_STALL with nothing changed: the publisher's window closes.
  */
@@ -15,14 +15,14 @@
 /* ---- basic.publish ---- */
 
 /* The exchange of the channel's last publish again, which a feed names time after time; else by hash. */
-static struct amqp_exchange *publish_exchange(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_span name)
+struct amqp_exchange *amqp_publish_exchange(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_span name)
 {
 	struct amqp_broker *b = c->b;
 
 	if (ch->publish_exchange != AMQP_NONE && ch->publish_generation == b->fib_generation) {
 		struct amqp_exchange *x = &b->exchanges[ch->publish_exchange];
 
-		if (amqp_span_equal(x->name, name))
+		if (x->name.len == name.len && amqp_same_bytes(x->name.ptr, name.ptr, name.len))
 			return x;
 	}
 	return amqp_exchange_find(b, c->vhost_id, name);
@@ -52,7 +52,7 @@ static enum amqp_verdict on_publish(struct amqp_conn *c, struct amqp_channel *ch
 		return amqp_conn_error(c, 501, BASIC, 40, "the arguments are cut short");
 	if (bits & 2)
 		return amqp_conn_error(c, 540, BASIC, 40, "immediate=true");
-	x = publish_exchange(c, ch, name);
+	x = amqp_publish_exchange(c, ch, name);
 	if (x == NULL)
 		return no_exchange(c, ch, name);
 	if (x->flags & AMQP_DEF_INTERNAL)
@@ -120,7 +120,7 @@ static void end_publish(struct amqp_broker *b, struct amqp_channel *ch)
 	ch->content = AMQP_CONTENT_NONE;
 }
 
-static enum amqp_verdict finish_publish(struct amqp_conn *c, struct amqp_channel *ch)
+enum amqp_verdict amqp_publish_finish(struct amqp_conn *c, struct amqp_channel *ch)
 {
 	struct amqp_broker *b = c->b;
 	struct amqp_msg *m = ch->msg;
@@ -173,19 +173,25 @@ static bool expiration_ok(struct amqp_span s)
 	return s.len != 0 && v <= UINT32_MAX;
 }
 
+bool amqp_publish_props_ok(const struct amqp_conn *c, const struct amqp_props *p)
+{
+	return (!(p->flags & 1u << 12) || p->delivery_mode == 1 || p->delivery_mode == 2) &&
+	       (p->expiration.ptr == NULL || expiration_ok(p->expiration)) &&
+	       (p->user_id.ptr == NULL || amqp_span_equal(p->user_id, c->user));
+}
+
 static enum amqp_verdict check_props(struct amqp_conn *c, struct amqp_channel *ch, const struct amqp_props *p)
 {
+	if (amqp_publish_props_ok(c, p))
+		return AMQP_DONE;
 	if ((p->flags & 1u << 12) && p->delivery_mode != 1 && p->delivery_mode != 2)
 		return amqp_channel_error(c, ch->number, 406, BASIC, 40, "invalid delivery mode %u", p->delivery_mode);
 	if (p->expiration.ptr != NULL && !expiration_ok(p->expiration))
 		return amqp_channel_error(c, ch->number, 406, BASIC, 40,
 					  "invalid expiration '%.*s': expected milliseconds as digits",
 					  AMQP_SPAN_ARGS(p->expiration));
-	if (p->user_id.ptr != NULL && !amqp_span_equal(p->user_id, c->user))
-		return amqp_channel_error(c, ch->number, 406, BASIC, 40,
-					  "user_id property set to '%.*s' but authenticated user was '%.*s'",
-					  AMQP_SPAN_ARGS(p->user_id), AMQP_SPAN_ARGS(c->user));
-	return AMQP_DONE;
+	return amqp_channel_error(c, ch->number, 406, BASIC, 40, "user_id property set to '%.*s' but authenticated user was '%.*s'",
+				  AMQP_SPAN_ARGS(p->user_id), AMQP_SPAN_ARGS(c->user));
 }
 
 static struct amqp_msg *new_message(struct amqp_broker *b, struct amqp_channel *ch, struct amqp_span header, uint32_t body_bytes)
@@ -240,7 +246,7 @@ enum amqp_verdict amqp_on_content_header(struct amqp_conn *c, struct amqp_channe
 	ch->content = AMQP_CONTENT_BODY;
 	if (size != 0)
 		return AMQP_DONE;
-	verdict = finish_publish(c, ch);
+	verdict = amqp_publish_finish(c, ch);
 	if (verdict == AMQP_STALL) { /* nothing was changed: the header will come again */
 		amqp_msg_unref(b, ch->msg);
 		ch->msg = NULL;
@@ -264,7 +270,7 @@ enum amqp_verdict amqp_on_content_body(struct amqp_conn *c, struct amqp_channel 
 		ch->body_got += len;
 		return AMQP_DONE;
 	}
-	verdict = finish_publish(c, ch);
+	verdict = amqp_publish_finish(c, ch);
 	if (verdict == AMQP_STALL)
 		c->b->sample_next = false; /* its stages would not be those of a tick that passes */
 	return verdict;

@@ -430,6 +430,7 @@ void amqp_tick(struct amqp_broker *b)
 
 void amqp_burst_end(struct amqp_broker *b)
 {
+	b->bursts++;
 	amqp_stalled_retry(b, STALLED_A_BURST);
 	amqp_drain(b, DRAIN_A_TURN);
 	amqp_confirms_flush(b);

@@ -182,16 +182,6 @@ enum amqp_verdict amqp_reply_error(struct amqp_conn *c, uint16_t channel_number,
 
 /* ---- the table ---- */
 
-struct amqp_channel *amqp_channel_find(struct amqp_conn *c, uint16_t number)
-{
-	uint32_t idx;
-
-	if (number >= c->channel_table_len)
-		return NULL;
-	idx = c->channel_by_number[number];
-	return idx != AMQP_NONE ? &c->b->channels[idx] : NULL;
-}
-
 /* False: the message pool has no block that large now. */
 static bool grow_table(struct amqp_conn *c, uint16_t number)
 {

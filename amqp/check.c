@@ -32,6 +32,14 @@ static const char *check_ready(const struct amqp_broker *b, const struct amqp_qu
 	return NULL;
 }
 
+static const struct amqp_consumer *only_plain_consumer(const struct amqp_broker *b, const struct amqp_queue *q)
+{
+	const struct amqp_consumer *c = q->consumer_next != AMQP_NONE ? &b->consumers[q->consumer_next] : NULL;
+
+	return c != NULL && c->no_ack && c->queue_next == q->consumer_next && q->overflow != AMQP_OVERFLOW_REJECT_PUBLISH ? c
+															  : NULL;
+}
+
 static const char *check_queue_consumers(const struct amqp_broker *b, const struct amqp_queue *q)
 {
 	uint32_t n = 0, i = q->consumer_next, before = AMQP_NONE;
@@ -54,6 +62,8 @@ static const char *check_queue_consumers(const struct amqp_broker *b, const stru
 	}
 	if (n != q->consumers_count)
 		return "a queue miscounts its consumers";
+	if (q->plain != only_plain_consumer(b, q))
+		return "a queue's plain consumer is not the one that is alone in its ring";
 	if (q->exclusive_consumer != AMQP_NONE && (n != 1 || !b->consumers[q->exclusive_consumer].exclusive))
 		return "a queue's exclusive consumer is not its only one";
 	if (q->ready_count != 0 && q->consumer_next != AMQP_NONE && !q->drain_queued)

@@ -15,6 +15,14 @@
 
 /* ---- ring and parked list of a queue ---- */
 
+/* Who is plain is decided when the ring changes, so that no delivery has to ask. */
+static void ring_changed(struct amqp_broker *b, struct amqp_queue *q)
+{
+	struct amqp_consumer *c = q->consumer_next != AMQP_NONE ? &b->consumers[q->consumer_next] : NULL;
+
+	q->plain = c != NULL && c->no_ack && c->queue_next == q->consumer_next && q->overflow == AMQP_OVERFLOW_DROP_HEAD ? c : NULL;
+}
+
 static void ring_insert(struct amqp_broker *b, struct amqp_queue *q, struct amqp_consumer *c, uint32_t idx)
 {
 	if (q->consumer_next == AMQP_NONE) {
@@ -28,18 +36,20 @@ static void ring_insert(struct amqp_broker *b, struct amqp_queue *q, struct amqp
 		next->queue_prev = idx;
 	}
 	c->parked = false;
+	ring_changed(b, q);
 }
 
 static void ring_remove(struct amqp_broker *b, struct amqp_queue *q, struct amqp_consumer *c, uint32_t idx)
 {
 	if (c->queue_next == idx) {
 		q->consumer_next = AMQP_NONE;
-		return;
+	} else {
+		b->consumers[c->queue_prev].queue_next = c->queue_next;
+		b->consumers[c->queue_next].queue_prev = c->queue_prev;
+		if (q->consumer_next == idx)
+			q->consumer_next = c->queue_next;
 	}
-	b->consumers[c->queue_prev].queue_next = c->queue_next;
-	b->consumers[c->queue_next].queue_prev = c->queue_prev;
-	if (q->consumer_next == idx)
-		q->consumer_next = c->queue_next;
+	ring_changed(b, q);
 }
 
 static void parked_remove(struct amqp_broker *b, struct amqp_queue *q, struct amqp_consumer *c)

@@ -288,40 +288,134 @@ static bool deliver_direct(struct amqp_broker *b, struct amqp_queue *q, struct a
 	return false;
 }
 
-bool amqp_deliver_route(struct amqp_broker *b, const struct amqp_route *r, struct amqp_channel *ch)
-{
-	const uint32_t *idx = &b->route_queues[r->first], *end = idx + r->count;
-	struct amqp_msg *m = ch->msg;
-	uint32_t direct = 0;
-	bool done = true;
+/* A message as every subscriber gets it: where things are in its template, read once for the whole route. */
+struct tick {
+	const uint8_t *data;
+	uint32_t bytes;
+	uint32_t method_bytes;       /* of the method frame's payload, but for the prefix */
+	uint32_t header_at, body_at; /* where the channel's number goes; without a body the same place twice */
+};
 
-	while (idx < end && *idx < ch->route_from) /* these have it */
+static struct tick tick_of(const struct amqp_msg *m)
+{
+	return (struct tick){.data = m->data,
+			     .bytes = m->template_bytes,
+			     .method_bytes = m->names_bytes + 9u - 7u,
+			     .header_at = m->header_frame_at + 1,
+			     .body_at = (m->body_bytes != 0 ? m->body_frame_at : m->header_frame_at) + 1};
+}
+
+/*
+ * To a consumer that needs neither credit nor an entry. False: it cannot take it now, or not that way. What is needed behind a call
+ * of the transport is read behind it: there are fewer registers that survive one than there are values.
+ */
+static inline __attribute__((always_inline)) bool deliver_plain(struct amqp_broker *b, struct amqp_consumer *c,
+								const struct tick *t)
+{
+	uint32_t total = c->prefix_bytes + 9u + t->bytes, prefix_bytes;
+	struct amqp_channel *ch;
+	uint16_t number; /* in network order */
+	uint8_t *p;
+
+	if (total > AMQP_RESERVE_MAX || !amqp_consumer_open(b, c))
+		return false;
+	p = b->ops.reserve(c->conn->io, total);
+	if (p == NULL)
+		return false;
+	prefix_bytes = c->prefix_bytes;
+	ch = c->ch;
+	memcpy(p, c->prefix, PREFIX_COPY);
+	if (prefix_bytes > PREFIX_COPY)
+		memcpy(p + PREFIX_COPY, c->prefix + PREFIX_COPY, prefix_bytes - PREFIX_COPY);
+	amqp_set_be32(p + 3, prefix_bytes + t->method_bytes);
+	p += prefix_bytes;
+	amqp_set_be64(p, ch->next_delivery_tag++);
+	p[8] = 0;
+	ch->deliveries++;
+	p = memcpy(p + 9, t->data, t->bytes);
+	memcpy(&number, c->prefix + 1, sizeof number);
+	memcpy(p + t->header_at, &number, sizeof number);
+	memcpy(p + t->body_at, &number, sizeof number);
+	b->ops.commit(c->conn->io, total);
+	account(c->conn, total);
+	return true;
+}
+
+/* The message to a consumer, or onto the queue. False: there is no entry for it. */
+__attribute__((noinline)) static bool offer(struct amqp_broker *b, struct amqp_queue *q, struct amqp_channel *ch, uint32_t *direct)
+{
+	struct amqp_msg *m = ch->msg;
+	enum amqp_queued queued;
+
+	if (q->overflow == AMQP_OVERFLOW_REJECT_PUBLISH && amqp_queue_would_overflow(q, m->body_bytes)) {
+		AMQP_COUNT(b, rejected_publish);
+		q->dropped++;
+		ch->route_rejected = true;
+		return true;
+	}
+	if (q->ready_count == 0 && deliver_direct(b, q, m)) {
+		q->published++;
+		(*direct)++;
+		return true;
+	}
+	queued = amqp_queue_enqueue(b, q, m);
+	if (queued == AMQP_NO_ENTRY)
+		return false;
+	q->published++;
+	if (queued == AMQP_QUEUED)
+		amqp_queue_drain_later(b, q);
+	return true;
+}
+
+/* To the queues from `idx` to `end`. False: the one at ch->route_from has found no entry. */
+static bool deliver_part(struct amqp_broker *b, const uint32_t *idx, const uint32_t *end, struct amqp_channel *ch, uint32_t *direct)
+{
+	const struct tick t = tick_of(ch->msg);
+	uint32_t plain = 0;
+
+	while (idx < end && *idx - ch->route_first < ch->route_from) /* these have it */
 		idx++;
 	for (; idx < end; idx++) {
 		struct amqp_queue *q = &b->queues[*idx];
-		enum amqp_queued queued;
 
-		if (q->overflow == AMQP_OVERFLOW_REJECT_PUBLISH && amqp_queue_would_overflow(q, m->body_bytes)) {
-			AMQP_COUNT(b, rejected_publish);
-			q->dropped++;
-			ch->route_rejected = true;
-			continue;
-		}
-		if (q->ready_count == 0 && deliver_direct(b, q, m)) {
+		if (q->plain != NULL && q->ready_count == 0 && deliver_plain(b, q->plain, &t)) {
 			q->published++;
-			direct++;
-			continue;
-		}
-		queued = amqp_queue_enqueue(b, q, m);
-		if (queued == AMQP_NO_ENTRY) {
-			ch->route_from = *idx;
-			done = false;
+			q->delivered++;
+			plain++;
+		} else if (!offer(b, q, ch, direct)) {
 			break;
 		}
-		q->published++;
-		if (queued == AMQP_QUEUED)
-			amqp_queue_drain_later(b, q);
 	}
+	*direct += plain;
+	if (idx == end)
+		return true;
+	ch->route_from = *idx - ch->route_first;
+	return false;
+}
+
+/* Where the walk begins, or began: the route of a publish that stalled may have changed since. */
+static uint32_t first_place(struct amqp_broker *b, const struct amqp_route *r, struct amqp_channel *ch)
+{
+	const uint32_t *queues = &b->route_queues[r->first];
+	uint32_t place;
+
+	if (ch->route_from == 0) {
+		place = amqp_route_start(b, r);
+		ch->route_first = queues[place];
+		return place;
+	}
+	for (place = 0; place < r->count && queues[place] < ch->route_first;)
+		place++;
+	return place;
+}
+
+bool amqp_deliver_route(struct amqp_broker *b, const struct amqp_route *r, struct amqp_channel *ch)
+{
+	const uint32_t *queues = &b->route_queues[r->first];
+	uint32_t first = first_place(b, r, ch), direct = 0;
+	bool done = deliver_part(b, queues + first, queues + r->count, ch, &direct) &&
+		    deliver_part(b, queues, queues + first, ch, &direct);
+
 	AMQP_COUNT_N(b, deliveries, direct);
 	AMQP_COUNT_N(b, deliveries_direct, direct);
 	return done;

@@ -215,6 +215,7 @@ static void queue_clear(struct amqp_queue *q)
 	q->ready_bytes = q->unacked_bytes = 0;
 	q->next_seq = 0;
 	q->consumer_next = AMQP_NONE;
+	q->plain = NULL;
 	q->parked_first = AMQP_NONE;
 	q->consumers_count = 0;
 	q->exclusive_consumer = AMQP_NONE;

@@ -285,13 +285,24 @@ static bool too_much_unsent(struct amqp_conn *c)
 	return false;
 }
 
+static inline bool begins_publish(const uint8_t *p, size_t avail)
+{
+	return avail >= AMQP_FRAME_HEAD_BYTES + 4 && amqp_get_be32(p + AMQP_FRAME_HEAD_BYTES) == AMQP_M_basic_publish;
+}
+
 static enum amqp_verdict step(struct amqp_conn *c, const uint8_t *p, size_t avail, size_t *used)
 {
+	enum amqp_verdict v;
+
 	switch ((enum parse)c->parse) {
 	case PARSE_PROTOCOL:
 		return on_protocol(c, p, avail, used);
 	case PARSE_HEAD:
-		return on_head(c, p, avail, used);
+		if (c->head_len != 0 || !begins_publish(p, avail) || !amqp_publish_whole(c, p, avail, used, &v))
+			return on_head(c, p, avail, used);
+		if (v == AMQP_STALL)
+			c->parse = PARSE_BODY;
+		return v;
 	case PARSE_PAYLOAD:
 		return on_payload(c, p, avail, used);
 	case PARSE_JOIN:

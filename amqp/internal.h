@@ -73,6 +73,12 @@ static inline const uint8_t *amqp_msg_header(const struct amqp_msg *m)
 /* refs = 1. `header` is the content header's payload (class, weight, size, flags, properties). NULL: pool exhausted. */
 struct amqp_msg *amqp_msg_new(struct amqp_broker *b, struct amqp_span exchange, struct amqp_span key, struct amqp_span header,
 			      uint32_t body_bytes);
+/*
+ * The same of a publish as it came: `names` are the two shortstr, and from the frame-end octet of its method on (one octet before
+ * the frame of `header`) the bytes are those of the template already, to the end of the body's frame.
+ */
+struct amqp_msg *amqp_msg_of_frames(struct amqp_broker *b, const uint8_t *names, uint32_t names_bytes, struct amqp_span header,
+				    uint32_t body_bytes);
 void amqp_msg_ref(struct amqp_broker *b, struct amqp_msg *m);
 void amqp_msg_unref(struct amqp_broker *b, struct amqp_msg *m);
 void amqp_msg_lend(struct amqp_broker *b, struct amqp_msg *m);         /* one more reference of the transport's */
@@ -139,11 +145,12 @@ struct amqp_queue {
 	uint32_t consumer_next; /* consumer of the ring that is served next; AMQP_NONE: none */
 	uint32_t generation;    /* grows when the slot is freed */
 	uint32_t ready_first, ready_last;
-	uint32_t unacked_count;
+	struct amqp_consumer *plain; /* alone in the ring, no-ack, on a queue that refuses nothing: there is nothing to choose */
 	uint64_t published, delivered;
 	uint64_t next_seq;
 	/* the rest */
 	uint64_t ready_bytes, unacked_bytes;
+	uint32_t unacked_count;
 	uint64_t max_length, max_length_bytes; /* UINT64_MAX: none */
 	uint64_t acked, dropped, redelivered;
 	uint32_t vhost_id, flags, name_hash_next;
@@ -163,23 +170,26 @@ struct amqp_queue {
 /* An interned route: sorted distinct queue indexes b->route_queues[first .. first+count). */
 struct amqp_route {
 	uint32_t first, count, hash_next;
+	uint32_t start; /* place of the queue that is served first in this burst, see amqp_route_start() */
 	uint64_t hash;
+	uint32_t burst; /* b->bursts when it was moved on */
 };
 
 /* ---------------------------------------------------------------- consumers, channels, connections */
 
 struct amqp_consumer {
-	/* what a delivery reads, constants of the subscription included; with a short tag, one cache line */
-	bool in_use, no_ack, exclusive;
+	/* what a delivery reads, constants of the subscription included; with a tag of up to 20 octets, one cache line */
+	bool no_ack;
 	bool parked;           /* on its queue's parked list instead of the ring */
+	uint16_t prefix_bytes; /* frame head (7), class and method (4), consumer tag shortstr: all that is constant */
 	uint32_t queue_next;   /* ring or parked list of the queue */
 	uint32_t prefetch_max; /* 0: unlimited */
 	uint32_t unacked_count;
 	struct amqp_channel *ch;
 	struct amqp_conn *conn;
-	uint16_t prefix_bytes; /* frame head (7), class and method (4), consumer tag shortstr: all that is constant */
 	uint8_t prefix[7 + 4 + 256];
 	/* the rest */
+	bool in_use, exclusive;
 	uint32_t queue, channel; /* indexes */
 	uint32_t queue_prev;
 	uint32_t chan_next, chan_prev; /* list of the channel */
@@ -232,7 +242,11 @@ struct amqp_channel {
 	uint32_t body_got;
 	uint8_t publish_names[2 * 256]; /* exchange and routing key as shortstr, until the header came */
 	uint16_t publish_names_bytes;
-	uint32_t route_from; /* queues below it have the message already: the publish stalled in the middle of its route */
+	/*
+	 * The publish stalled in the middle of its route: queues less than route_from behind route_first, by index and round the
+	 * end, have the message already. 0: none has.
+	 */
+	uint32_t route_first, route_from;
 	bool route_rejected;
 	/* publisher confirms */
 	uint64_t publish_seq;  /* of the last publish */
@@ -374,6 +388,8 @@ struct amqp_broker {
 	struct amqp_route *routes;
 	uint32_t *route_queues, *route_hash;
 	uint32_t routes_count, route_queues_count, route_hash_mask;
+	uint32_t bursts;                /* since the start; wraps */
+	uint32_t routes_begun;          /* routes interned; wraps */
 	struct amqp_route_cache *cache; /* route.c */
 	uint32_t cache_mask;
 	uint32_t *scratch_queues, *scratch_rules, *scratch_exchanges; /* for one routing; sized by limits */
@@ -467,7 +483,12 @@ enum amqp_verdict amqp_conn_error(struct amqp_conn *c, uint16_t code, uint16_t c
 /* By the level that reply_codes.def gives to the code. */
 enum amqp_verdict amqp_reply_error(struct amqp_conn *c, uint16_t channel_number, uint16_t code, uint16_t class_id,
 				   uint16_t method_id, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
-struct amqp_channel *amqp_channel_find(struct amqp_conn *c, uint16_t number);
+static inline struct amqp_channel *amqp_channel_find(struct amqp_conn *c, uint16_t number)
+{
+	uint32_t idx = number < c->channel_table_len ? c->channel_by_number[number] : AMQP_NONE;
+
+	return idx != AMQP_NONE ? &c->b->channels[idx] : NULL;
+}
 /*
  * Resets the transport and forgets the connection with its channels. Not while anything iterates over consumers:
  * amqp_conn_reset_later() then. On a connection whose input is being handled it only marks it: amqp_conn_input() resets it on its
@@ -484,7 +505,11 @@ enum amqp_verdict amqp_on_confirm_select(struct amqp_conn *c, struct amqp_channe
 enum amqp_verdict amqp_on_content_header(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_span payload);
 /* Body bytes as they come, any cut: the frame loop has checked the frame's head and hands the payload over piece by piece. */
 enum amqp_verdict amqp_on_content_body(struct amqp_conn *c, struct amqp_channel *ch, const uint8_t *bytes, uint32_t len);
-/* A body frame is complete (a body may take several). */
+/*
+ * whole.c: a publish whose frames lie at `p` whole, and with which everything is right: published. False: nothing was looked at,
+ * and nothing changed. STALL: all before the body's first octet is used, and c->frame_* say what is left.
+ */
+bool amqp_publish_whole(struct amqp_conn *c, const uint8_t *p, size_t avail, size_t *used, enum amqp_verdict *verdict);
 void amqp_channel_init_back(struct amqp_channel *ch);
 /* Requeues what is unacknowledged, cancels consumers, drops the publish in assembly, frees the ring. Channel or connection goes. */
 void amqp_channel_fini_back(struct amqp_broker *b, struct amqp_channel *ch);

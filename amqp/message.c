@@ -66,6 +66,35 @@ struct amqp_msg *amqp_msg_new(struct amqp_broker *b, struct amqp_span exchange, 
 	return m;
 }
 
+struct amqp_msg *amqp_msg_of_frames(struct amqp_broker *b, const uint8_t *names, uint32_t names_bytes, struct amqp_span header,
+				    uint32_t body_bytes)
+{
+	uint32_t header_at = names_bytes + 1, body_at = header_at + 8 + header.len;
+	size_t bytes = (size_t)body_at + body_bytes + 8;
+	struct amqp_msg *m;
+
+	if (bytes > UINT32_MAX)
+		return NULL;
+	m = amqp_pool_alloc_message(b->pool, sizeof *m + bytes);
+	if (m == NULL)
+		return NULL;
+	m->refs = 1;
+	m->flags = 0;
+	m->template_bytes = (uint32_t)bytes;
+	m->names_bytes = names_bytes;
+	m->header_frame_at = header_at;
+	m->header_bytes = header.len;
+	m->body_frame_at = body_at;
+	m->body_bytes = body_bytes;
+	memcpy(m->data, names, names_bytes);
+	memcpy(m->data + names_bytes, header.ptr - 8, bytes - names_bytes);
+	amqp_set_be16(m->data + header_at + 1, 0);
+	amqp_set_be16(m->data + body_at + 1, 0);
+	b->messages_count++;
+	b->message_refs++;
+	return m;
+}
+
 void amqp_msg_ref(struct amqp_broker *b, struct amqp_msg *m)
 {
 	m->refs++;

@@ -8,7 +8,7 @@
 #include "amqp/back.h"
 #include "amqp/table.h"
 
-enum kind { NO_PROPERTY, SHORT_TEXT, OCTET, STAMP, TABLE };
+enum kind { NO_PROPERTY, PASSED_TEXT, SHORT_TEXT, OCTET, STAMP, TABLE }; /* passed: that nobody here reads */
 
 #define FLAG_HEADERS       (1u << 13)
 #define FLAG_DELIVERY_MODE (1u << 12)
@@ -17,20 +17,20 @@ enum kind { NO_PROPERTY, SHORT_TEXT, OCTET, STAMP, TABLE };
 
 /* By flag bit. Bit 1 is unused and bit 0 says that another word of flags follows: class basic needs neither. */
 static const uint8_t kind_of_bit[16] = {
-	[15] = SHORT_TEXT, /* content-type */
-	[14] = SHORT_TEXT, /* content-encoding */
-	[13] = TABLE,      /* headers */
-	[12] = OCTET,      /* delivery-mode */
-	[11] = OCTET,      /* priority */
-	[10] = SHORT_TEXT, /* correlation-id */
-	[9] = SHORT_TEXT,  /* reply-to */
-	[8] = SHORT_TEXT,  /* expiration */
-	[7] = SHORT_TEXT,  /* message-id */
-	[6] = STAMP,       /* timestamp */
-	[5] = SHORT_TEXT,  /* type */
-	[4] = SHORT_TEXT,  /* user-id */
-	[3] = SHORT_TEXT,  /* app-id */
-	[2] = SHORT_TEXT,  /* cluster-id */
+	[15] = PASSED_TEXT, /* content-type */
+	[14] = PASSED_TEXT, /* content-encoding */
+	[13] = TABLE,       /* headers */
+	[12] = OCTET,       /* delivery-mode */
+	[11] = OCTET,       /* priority */
+	[10] = PASSED_TEXT, /* correlation-id */
+	[9] = PASSED_TEXT,  /* reply-to */
+	[8] = SHORT_TEXT,   /* expiration */
+	[7] = PASSED_TEXT,  /* message-id */
+	[6] = STAMP,        /* timestamp */
+	[5] = PASSED_TEXT,  /* type */
+	[4] = SHORT_TEXT,   /* user-id */
+	[3] = PASSED_TEXT,  /* app-id */
+	[2] = PASSED_TEXT,  /* cluster-id */
 };
 
 static uint16_t read_table(struct amqp_reader *r, struct amqp_props *out, const char **why)
@@ -82,6 +82,11 @@ uint16_t amqp_props_read(struct amqp_span header, struct amqp_props *out, const 
 		unsigned bit = 31u - (unsigned)__builtin_clz(left);
 
 		left &= ~(1u << bit);
+		if (kind_of_bit[bit] == PASSED_TEXT) {
+			r.bad = r.p == r.end || *r.p >= r.end - r.p;
+			r.p += r.bad ? 0 : 1 + *r.p;
+			continue;
+		}
 		code = read_property(&r, bit, out, why);
 		if (code != 0)
 			return code;

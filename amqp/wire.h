@@ -30,6 +30,14 @@ static inline uint64_t amqp_get_be64(const uint8_t *p)
 	memcpy(&v, p, 8);
 	return __builtin_bswap64(v);
 }
+/* Eight octets in the machine's own order: to be compared or tested, not to be read as a number. */
+static inline uint64_t amqp_get_word(const uint8_t *p)
+{
+	uint64_t v;
+
+	memcpy(&v, p, 8);
+	return v;
+}
 static inline void amqp_set_be16(uint8_t *p, uint16_t v)
 {
 	p[0] = (uint8_t)(v >> 8);
@@ -44,6 +52,25 @@ static inline void amqp_set_be64(uint8_t *p, uint64_t v)
 {
 	v = __builtin_bswap64(v);
 	memcpy(p, &v, 8);
+}
+
+/* memcmp() == 0 for names, which are short: the call would be most of it. */
+static inline bool amqp_same_bytes(const uint8_t *a, const uint8_t *b, uint32_t len)
+{
+	uint32_t i = 0;
+
+	if (len >= 8) {
+		for (; i + 8 < len; i += 8)
+			if (amqp_get_word(a + i) != amqp_get_word(b + i))
+				return false;
+		return amqp_get_word(a + len - 8) == amqp_get_word(b + len - 8);
+	}
+	if (len >= 4)
+		return amqp_get_be32(a) == amqp_get_be32(b) && amqp_get_be32(a + len - 4) == amqp_get_be32(b + len - 4);
+	for (; i < len; i++)
+		if (a[i] != b[i])
+			return false;
+	return true;
 }
 
 static inline bool amqp_reader_has(struct amqp_reader *r, size_t n)

@@ -2,7 +2,7 @@
 AMQP_BACK_KIT := $(call objs,tests/unit,amqp_back_kit) $(AMQP_OBJS) $(MATCHER_RT_OBJS)
 
 $(eval $(call unit,test_amqp_back_pool,$(call objs,amqp,pool),))
-$(foreach t,basic queue stall route fib soak,$(eval $(call unit,test_amqp_back_$(t),$(AMQP_BACK_KIT) $(MATCHER_COMPILE_OBJS) $(MATCHER_ORACLE_OBJS),$(HS_LIBS))))
+$(foreach t,basic queue stall fair route fib soak,$(eval $(call unit,test_amqp_back_$(t),$(AMQP_BACK_KIT) $(MATCHER_COMPILE_OBJS) $(MATCHER_ORACLE_OBJS),$(HS_LIBS))))
 
 # The machine's own cost of a tick, without a port: `make fanout-bench`; see the file for callgrind.
 $(BUILD)/bench/fanout: $(BUILD)/tests/bench/fanout.o $(AMQP_OBJS) $(MATCHER_RT_OBJS)

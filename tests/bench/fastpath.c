@@ -205,9 +205,15 @@ static int measure_idle(struct path *p, const struct plan *plan)
 static int measure_plain(struct path *p, const struct plan *plan)
 {
 	static struct figures f;
+	struct far_fairness fair;
 
 	if (!measure(p, plan, &f))
 		return broken(p);
+	path_fairness(p, &fair);
+	if (plan->path.subscribers > 1)
+		printf("first tick of %u bursts: who was first most often was so %.2f times as often as an even share, who was "
+		       "last %.2f times\n",
+		       fair.bursts, fair.first, fair.last);
 	tell(plan, false, plan->path.idle, &f);
 	return 0;
 }

@@ -41,6 +41,9 @@ struct far {
 	uint64_t frame_at;     /* when the frame that is being received left the worker, in the worker's cycles */
 	uint64_t first_at, last_at, watched_tick; /* of one tick of the burst: when it left to its first and to its last reader */
 	uint64_t deliveries;
+	uint32_t first_idx, last_idx; /* who had that tick first and last, in the order of the frames */
+	uint32_t watched_count;       /* how many have it */
+	uint32_t watched_bursts;
 	bool stalled; /* subscriber 0 does not read */
 	char why[200];
 };
@@ -52,6 +55,12 @@ void far_fini(struct far *f);
 bool far_set_up(struct far *f);
 /* Writes ticks into the publisher's connection: to everybody, or with a key that is bound nowhere. */
 void far_publish(struct far *f, uint32_t count, bool to_nobody);
+/* The subscriber that was first, or last, most often, as a multiple of an even share; `bursts` of them were counted. */
+struct far_fairness {
+	uint32_t bursts;
+	double first, last;
+};
+void far_fairness(const struct far *f, struct far_fairness *out);
 /* Every subscriber that reads has every tick. */
 bool far_all_came(const struct far *f);
 void far_stall(struct far *f, bool stall);
@@ -80,6 +89,7 @@ void path_free(struct path *p);
 bool path_run(struct path *p, uint64_t bursts, bool to_nobody, bool stages, struct path_cost *out);
 /* The same inside a function of its own, with the far side outside of it: what callgrind is told to look at. */
 bool path_run_counted(struct path *p, uint64_t bursts, bool to_nobody, struct path_cost *out);
+void path_fairness(const struct path *p, struct far_fairness *out);
 bool path_stall(struct path *p, bool stall);
 bool path_more_idle(struct path *p, uint32_t count);
 /* Nothing is left anywhere that was lent or taken. */

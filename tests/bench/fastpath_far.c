@@ -31,6 +31,7 @@ struct far_client {
 	uint32_t have;
 	/* the delivery in arrival, and the account */
 	uint64_t tag, acked_tag, body_bytes, next_tick;
+	uint32_t first_count, last_count; /* watched ticks that it had before, and after, all others */
 };
 
 /* A method frame in the making. */
@@ -256,6 +257,9 @@ static void on_tick(struct far_client *c, uint64_t tick)
 		f->last_at = f->frame_at;
 		if (f->first_at == 0)
 			f->first_at = f->frame_at;
+		if (f->watched_count++ == 0)
+			f->first_idx = c->idx;
+		f->last_idx = c->idx;
 	}
 	if (f->o->acks != 0 && c->tag - c->acked_tag >= f->o->acks)
 		acknowledge(c);
@@ -502,11 +506,40 @@ static size_t put_publish(struct far *f, uint8_t *to, uint64_t tick, bool to_nob
 	return w.len + f->o->bytes + 1;
 }
 
+/* The burst before is with everybody who reads: only such bursts are counted. */
+static void count_ranks(struct far *f)
+{
+	if (f->watched_count == f->o->subscribers) {
+		f->clients[1 + f->first_idx].first_count++;
+		f->clients[1 + f->last_idx].last_count++;
+		f->watched_bursts++;
+	}
+	f->watched_count = 0;
+}
+
+void far_fairness(const struct far *f, struct far_fairness *out)
+{
+	uint32_t first = 0, last = 0;
+
+	for (uint32_t i = 0; i < f->o->subscribers; i++) {
+		const struct far_client *c = &f->clients[1 + i];
+
+		first = c->first_count > first ? c->first_count : first;
+		last = c->last_count > last ? c->last_count : last;
+	}
+	*out = (struct far_fairness){.bursts = f->watched_bursts};
+	if (f->watched_bursts == 0)
+		return;
+	out->first = (double)first * f->o->subscribers / f->watched_bursts;
+	out->last = (double)last * f->o->subscribers / f->watched_bursts;
+}
+
 void far_publish(struct far *f, uint32_t count, bool to_nobody)
 {
 	static uint8_t buf[512 + 65536];
 	struct far_client *c = &f->clients[0];
 
+	count_ranks(f);
 	f->first_at = f->last_at = 0;
 	f->watched_tick = to_nobody ? UINT64_MAX : f->tick;
 	for (uint32_t i = 0; i < count; i++) {

@@ -537,6 +537,11 @@ bool path_stall(struct path *p, bool stall)
 	return run(p, GOAL_TICKS, stall ? ticks / p->o.burst + 1 : WARM_BURSTS, false, false, &cost);
 }
 
+void path_fairness(const struct path *p, struct far_fairness *out)
+{
+	far_fairness(&p->far, out);
+}
+
 bool path_more_idle(struct path *p, uint32_t count)
 {
 	struct path_cost cost;

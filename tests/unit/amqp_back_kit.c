@@ -21,12 +21,16 @@
 
 static bool writes(struct bk_conn *c)
 {
+	c->calls++;
 	if (c->aborted || c->shut || c->writes_left == 0)
 		return false;
 	if (c->fail_nth > 0 && --c->fail_nth == 0)
 		return false;
 	if (c->writes_left > 0)
 		c->writes_left--;
+	c->k->writes++;
+	if (c->first_write == 0)
+		c->first_write = c->k->writes;
 	return true;
 }
 
@@ -83,7 +87,7 @@ static bool io_send_ref(void *io, const void *data, size_t len, void *owner)
 
 static bool io_has_room(void *io, size_t bytes, size_t refs)
 {
-	(void)io;
+	((struct bk_conn *)io)->calls++;
 	(void)bytes;
 	(void)refs;
 	return true;
@@ -93,6 +97,7 @@ static bool io_writable(void *io)
 {
 	struct bk_conn *c = io;
 
+	c->calls++;
 	return c->unsent + (c->count_unsent ? c->len - c->read : 0) <= BK_UNSENT_HIGH;
 }
 
@@ -380,7 +385,8 @@ void bk_input(struct bk_conn *c, const void *bytes, size_t len)
 	assert_non_null(c->in);
 	memcpy(c->in + c->in_len, bytes, len);
 	c->in_len += len;
-	feed(c);
+	if (!c->gathers)
+		feed(c);
 }
 
 void bk_frame(struct bk_conn *c, uint8_t type, uint16_t channel, const void *payload, size_t len)
@@ -512,12 +518,17 @@ void bk_publish_props(struct bk_conn *c, uint16_t channel, const char *exchange,
 	uint8_t header[65536] = {0, 60};
 	size_t chunk = c->c != NULL ? c->c->frame_max - 8 : 4088;
 
+	c->gathers = c->k->publishes++ % 2 != 0; /* in one segment and frame by frame, turn and turn about */
 	bk_say(c, channel, 60, 40, 0u, exchange, key, (unsigned)mandatory, 0u);
 	amqp_set_be64(header + 4, len);
 	memcpy(header + 12, props, props_len);
 	bk_frame(c, 2, channel, header, 12 + props_len);
 	for (size_t at = 0; at < len; at += chunk)
 		bk_frame(c, 3, channel, (const uint8_t *)body + at, len - at < chunk ? len - at : chunk);
+	if (c->gathers) {
+		c->gathers = false;
+		feed(c);
+	}
 }
 
 void bk_publish_long(struct bk_conn *c, uint16_t channel, const char *exchange, const char *key, const void *body, size_t len)

@@ -33,6 +33,9 @@ struct bk_conn {
 	int64_t writes_left; /* reserves, sends and send_refs that still succeed; negative: all */
 	uint32_t fail_nth;   /* that write fails, those behind it succeed; 0: none */
 	bool blocked, shut, aborted;
+	uint32_t calls;       /* of the transport, in which the broker asked about this connection or wrote to it */
+	uint64_t first_write; /* k->writes at its first write since this was made 0 */
+	bool gathers;         /* what is put in is handed over later, together */
 };
 
 struct bk {
@@ -47,7 +50,8 @@ struct bk {
 	struct amqp_record requests[8192];
 	uint32_t requests_count;
 	bool keep_records; /* requests' texts are copied, for the dump */
-	uint32_t stages[3];
+	uint32_t stages[3], publishes;
+	uint64_t writes; /* to any connection */
 	size_t baseline_bytes;
 	char text[1 << 18];
 };

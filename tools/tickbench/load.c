@@ -93,12 +93,16 @@ static inline void on_tick(struct run *run, struct tb_sub *s, const uint8_t *bod
 	run->measured_count++;
 	run->over_count += latency_ns > run->load->give_up_ns;
 	tb_hist_record(&r->all, latency_ns);
-	if (rank == 1)
+	if (rank == 1) {
 		tb_hist_record(&r->first, latency_ns);
+		s->first_count++;
+	}
 	if (rank == run->ticks.median_rank)
 		tb_hist_record(&r->median, latency_ns);
-	if (rank == run->ticks.subscriber_count)
+	if (rank == run->ticks.subscriber_count) {
 		tb_hist_record(&r->last, latency_ns);
+		s->last_count++;
+	}
 }
 
 static void queue_ack(struct tb_sub *s)
@@ -469,6 +473,11 @@ static void take_down(struct run *run)
 	tb_ticks_fini(&run->ticks);
 }
 
+static uint64_t most(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
 static void add_up(struct run *run)
 {
 	struct tb_result *r = run->r;
@@ -487,6 +496,8 @@ static void add_up(struct run *run)
 		r->duplicate_count += t->duplicate_count;
 		r->reordered_count += t->reordered_count;
 		r->stale_count += t->stale_count;
+		r->first_most_count = most(r->first_most_count, run->subs[i].first_count);
+		r->last_most_count = most(r->last_most_count, run->subs[i].last_count);
 	}
 	r->untracked_count = run->ticks.late_count;
 	if (run->load->confirm) {
@@ -602,6 +613,8 @@ void tb_result_merge(struct tb_result *dst, struct tb_result *src)
 	dst->unconfirmed_count += src->unconfirmed_count;
 	dst->nacked_count += src->nacked_count;
 	dst->untracked_count += src->untracked_count;
+	dst->first_most_count += src->first_most_count;
+	dst->last_most_count += src->last_most_count;
 	dst->blocked_count += src->blocked_count;
 	dst->ticks_per_s = weighed(dst->ticks_per_s, dst->measured_s, src->ticks_per_s, src->measured_s);
 	dst->deliveries_per_s = weighed(dst->deliveries_per_s, dst->measured_s, src->deliveries_per_s, src->measured_s);

@@ -63,7 +63,9 @@ struct tb_result {
 	uint64_t corrupt_count;
 	uint64_t unconfirmed_count;
 	uint64_t nacked_count;
-	uint64_t untracked_count; /* deliveries too late for the per-tick ranks */
+	uint64_t untracked_count;  /* deliveries too late for the per-tick ranks */
+	uint64_t first_most_count; /* ticks of whoever was first most often; over several runs the sum of each one's */
+	uint64_t last_most_count;  /* the same for last */
 	uint32_t blocked_count;
 	double ticks_per_s;      /* reached, over the measured part */
 	double deliveries_per_s; /* reached, over the measured part */
@@ -144,6 +146,8 @@ struct tb_sub {
 	struct tb_assembly assembly;
 	struct tb_track track;
 	uint64_t unacked_tag; /* 0: nothing to acknowledge */
+	uint64_t first_count; /* measured ticks that it had before all others */
+	uint64_t last_count;  /* ... after all others */
 	char queue[256];
 };
 

@@ -157,6 +157,8 @@ static void put_counts(struct json *j, const struct tb_result *r)
 	put_count(j, "unconfirmed_count", r->unconfirmed_count);
 	put_count(j, "nacked_count", r->nacked_count);
 	put_count(j, "unranked_count", r->untracked_count);
+	put_count(j, "first_most_count", r->first_most_count);
+	put_count(j, "last_most_count", r->last_most_count);
 	put_count(j, "blocked_count", r->blocked_count);
 	put_bool(j, "clean", tb_result_clean(r) && r->status == TB_EXIT_OK);
 	put_real(j, "reached_ticks_per_s", r->ticks_per_s);

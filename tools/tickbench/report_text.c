@@ -117,6 +117,21 @@ static void print_counts(FILE *out, const struct tb_entry *e)
 		fprintf(out, "  interrupted: these are the figures up to then\n");
 }
 
+/* An even share is one tick in as many as there are subscribers. */
+static void print_fairness(FILE *out, const struct tb_entry *e)
+{
+	const struct tb_result *r = &e->result;
+	double even = 1.0 / e->load.subscribers;
+	double first = (double)r->first_most_count / (double)r->first.count,
+	       last = (double)r->last_most_count / (double)r->last.count;
+
+	if (e->load.subscribers > 1 && r->first.count && r->last.count && r->first_most_count)
+		fprintf(out,
+			"  whoever is first most often: %.2f %% of the ticks; last most often: %.2f %%; an even share: %.2f %% "
+			"(%.2f and %.2f times)\n",
+			100 * first, 100 * last, 100 * even, first / even, last / even);
+}
+
 static void print_title(FILE *out, const struct tb_report *rep, const struct tb_entry *e)
 {
 	const struct tb_load *l = &e->load;
@@ -259,6 +274,7 @@ void tb_report_text(const struct tb_report *rep, FILE *out)
 			print_findmax(out, e);
 		if (e->result.all.count) {
 			marked |= print_latencies(out, e);
+			print_fairness(out, e);
 			if (rep->echo.done)
 				print_ratios(out, "all deliveries / echo round trip", &e->result.all, &rep->echo.round_trip);
 		}
