@@ -96,7 +96,7 @@ static uint32_t poll_rx(struct dp_worker *w)
 		else
 			w->counter[DP_CNT_port_rx_drop_chained]++;
 	}
-	rte_pktmbuf_free_bulk(frame, count);
+	dp_tx_recycle(&w->tx, frame, count);
 	return got;
 }
 
@@ -190,7 +190,7 @@ static void publish(struct dp_worker *w)
 	amqp_usage(w->amqp, &amqp);
 	dp_counters_pools(w->counter, &tcp, &amqp);
 	w->counter[DP_CNT_pool_pieces] = dp_tx_reclaim(&w->tx);
-	w->counter[DP_CNT_pool_mbufs] = rte_mempool_in_use_count(w->tx.pool);
+	w->counter[DP_CNT_pool_mbufs] = dp_tx_buffers_out(&w->tx);
 	w->counter[DP_CNT_worker_longest_loop_ns] = dp_clock_span_ns(&w->clock, w->longest_cycles);
 	memcpy(w->stats->longest_loop_what, w->longest_what, strlen(w->longest_what) + 1);
 	dp_counters_publish(w->stats, w->counter, tcps_counters(w->tcp), amqp_counters(w->amqp));
