@@ -409,15 +409,15 @@ void amqp_sample_next(struct amqp_broker *b)
 	b->sample_next = true;
 }
 
-void amqp_tick(struct amqp_broker *b)
+/* Queues with a backlog, and what amqp_drain() does on the way to them. */
+static bool drain_due(const struct amqp_broker *b)
 {
-	if (b->dumping && !amqp_dump_step(b, DUMP_A_TURN))
-		b->dumping = b->resync = false;
-	amqp_drain(b, DRAIN_A_TURN);
-	if (b->resets.count != 0)
-		amqp_resets_flush(b);
-	if (b->now_ns < b->next_tick_ns)
-		return;
+	return (b->drain_first & b->garbage_first & b->unused_first) != AMQP_NONE || (b->oversize_count | b->forget_count) != 0;
+}
+_Static_assert(AMQP_NONE == UINT32_MAX, "lists are empty together when all their bits are set");
+
+static void every_step(struct amqp_broker *b)
+{
 	b->next_tick_ns = b->now_ns + TICK_STEP_NS;
 	if (b->resync && !b->dumping && b->now_ns - b->attached_ns > FIRST_OP_WAIT_NS)
 		b->resync = false;
@@ -428,13 +428,40 @@ void amqp_tick(struct amqp_broker *b)
 	amqp_resets_flush(b);
 }
 
-void amqp_burst_end(struct amqp_broker *b)
+static __attribute__((noinline)) void tick_with_work(struct amqp_broker *b)
+{
+	if (b->dumping && !amqp_dump_step(b, DUMP_A_TURN))
+		b->dumping = b->resync = false;
+	amqp_drain(b, DRAIN_A_TURN);
+	if (b->resets.count != 0)
+		amqp_resets_flush(b);
+	if (b->now_ns >= b->next_tick_ns)
+		every_step(b);
+}
+
+bool amqp_tick(struct amqp_broker *b)
+{
+	if (b->now_ns < b->next_tick_ns && !b->dumping && !drain_due(b) && b->resets.count == 0)
+		return false;
+	tick_with_work(b);
+	return true;
+}
+
+static __attribute__((noinline)) void burst_end_with_work(struct amqp_broker *b)
 {
 	amqp_stalled_retry(b, STALLED_A_BURST);
 	amqp_drain(b, DRAIN_A_TURN);
 	amqp_confirms_flush(b);
 	if (b->resets.count != 0)
 		amqp_resets_flush(b);
+}
+
+bool amqp_burst_end(struct amqp_broker *b)
+{
+	if (b->stalled.count == 0 && !drain_due(b) && b->confirm_first == AMQP_NONE && b->resets.count == 0)
+		return false;
+	burst_end_with_work(b);
+	return true;
 }
 
 void amqp_release(struct amqp_broker *b, void *owner)

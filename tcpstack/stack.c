@@ -253,10 +253,12 @@ static __attribute__((noinline)) void tick_with_work(struct tcps *t, uint64_t no
 		tcps_flush(t, now_ns);
 }
 
-void tcps_tick(struct tcps *t, uint64_t now_ns)
+bool tcps_tick(struct tcps *t, uint64_t now_ns)
 {
-	if (__builtin_expect(now_ns >> TCPS_WHEEL_TICK_SHIFT >= t->wheel.next_tick, 0))
-		tick_with_work(t, now_ns);
+	if (__builtin_expect(now_ns >> TCPS_WHEEL_TICK_SHIFT < t->wheel.next_tick, 1))
+		return false;
+	tick_with_work(t, now_ns);
+	return true;
 }
 
 uint64_t tcps_next_deadline(const struct tcps *t)
