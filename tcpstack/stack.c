@@ -7,6 +7,9 @@
  */
 #include "tcpstack/internal.h"
 
+/* What one tick may do: so many timers moved within the wheel, or a quarter of them fired. */
+#define TIMER_BUDGET  64u
+#define TIMER_COST    3u
 #define TSO_MAX_BYTES 61440u /* an IPv4 packet has 65,535, and headers with options are part of it */
 
 struct carver {
@@ -218,10 +221,13 @@ struct tcps *tcps_init(void *mem, size_t mem_bytes, const struct tcps_config *cf
 	return t;
 }
 
+/* Some at a time: ten thousand connections may be due together, and their next ticks are not to wait for all of them. */
 static void run_timers(struct tcps *t)
 {
+	uint32_t budget = TIMER_BUDGET;
 	struct tcps_timer *timer;
-	while ((timer = tcps_wheel_expire(&t->wheel, t->now_ns)) != NULL) {
+	while ((timer = tcps_wheel_expire(&t->wheel, t->now_ns, &budget)) != NULL) {
+		budget -= budget < TIMER_COST ? budget : TIMER_COST;
 		switch ((enum tcps_timer_kind)timer->kind) {
 		case TCPS_TIMER_CONN:
 			tcps_conn_timer(t, timer);
