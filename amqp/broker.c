@@ -412,7 +412,8 @@ void amqp_sample_next(struct amqp_broker *b)
 /* Queues with a backlog, and what amqp_drain() does on the way to them. */
 static bool drain_due(const struct amqp_broker *b)
 {
-	return (b->drain_first & b->garbage_first & b->unused_first) != AMQP_NONE || (b->oversize_count | b->forget_count) != 0;
+	return (b->drain_first & b->garbage_first & b->unused_first) != AMQP_NONE || (b->oversize_count | b->forget_count) != 0 ||
+	       b->given_up_first != NULL;
 }
 _Static_assert(AMQP_NONE == UINT32_MAX, "lists are empty together when all their bits are set");
 

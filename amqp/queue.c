@@ -84,7 +84,8 @@ uint32_t amqp_queue_take_head(struct amqp_broker *b, struct amqp_queue *q)
 		q->ready_last = AMQP_NONE;
 	q->ready_count--;
 	q->ready_bytes -= e->msg->body_bytes;
-	q->requeue_hint = AMQP_NONE;
+	if (q->requeue_hint == idx)
+		q->requeue_hint = AMQP_NONE;
 	return idx;
 }
 
@@ -96,8 +97,9 @@ static void drop_head(struct amqp_broker *b, struct amqp_queue *q)
 }
 
 /*
- * Where a requeued entry belongs. A batch comes back newest first, so each is found beside the one before it: the hint
- * makes a batch linear however many messages of other consumers came back in between.
+ * Where a requeued entry belongs. A batch comes back oldest first, so each is found beside the one before it: the hint
+ * makes a batch linear however many messages of other consumers came back in between, and however many turns it takes. A hint that
+ * was delivered meanwhile took all before it along: then the next one belongs to the head.
  */
 static uint32_t place_of(const struct amqp_broker *b, const struct amqp_queue *q, uint64_t seq)
 {
