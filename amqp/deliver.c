@@ -10,8 +10,8 @@
 #include "amqp/back.h"
 
 #define FRAME_END       0xceu
-#define DRAIN_QUANTUM   64u  /* messages of one queue before the next queue has its turn */
-#define GARBAGE_QUANTUM 256u /* entries of deleted queues freed in one step */
+#define DRAIN_QUANTUM   64u /* messages of one queue before the next queue has its turn */
+#define GARBAGE_QUANTUM 32u /* entries of deleted queues freed in one step */
 
 static void account(struct amqp_conn *c, uint64_t bytes)
 {

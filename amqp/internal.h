@@ -397,6 +397,8 @@ struct amqp_broker {
 	uint32_t forget_count, forget_idx;                   /* exchanges with `forgetting` set */
 	uint32_t confirm_first;                              /* channels with confirms to send */
 	uint32_t dump_phase, dump_idx;
+	uint32_t renew_idx; /* the queue that amqp_renew_step() looks at next, while `renewing` */
+	bool renewing;
 	uint32_t timer_idx;           /* connection that the timer step looks at next */
 	struct match_db **dropped_db; /* for amqp_dropped_db() */
 	uint32_t dropped_db_count, dropped_db_max;
@@ -501,6 +503,8 @@ void amqp_conn_kick(struct amqp_broker *b, struct amqp_conn *c); /* became writa
 bool amqp_fib_apply(struct amqp_broker *b, const struct amqp_record *op, uint16_t *code,
 		    const char **why);                       /* all OP_* but REPLY, CONN_CLOSE, DUMP */
 bool amqp_dump_step(struct amqp_broker *b, uint32_t budget); /* true: more to do */
+/* Notices that died with the former control are given again: it cannot see from a dump that a queue once had consumers. */
+void amqp_renew_step(struct amqp_broker *b, uint32_t budget);
 struct amqp_queue *amqp_queue_find(struct amqp_broker *b, uint32_t vhost_id, struct amqp_span name);
 struct amqp_exchange *amqp_exchange_find(struct amqp_broker *b, uint32_t vhost_id, struct amqp_span name);
 uint32_t amqp_queue_purge(struct amqp_broker *b, struct amqp_queue *q); /* ready messages dropped */

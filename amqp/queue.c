@@ -212,6 +212,8 @@ void amqp_queue_unused(struct amqp_broker *b, struct amqp_queue *q)
 {
 	if (!(q->flags & AMQP_DEF_AUTO_DELETE) || !q->had_consumer || q->consumers_count != 0 || q->unused_queued)
 		return;
+	if (b->renewing && q->id >= b->renew_idx)
+		return; /* it is told when its turn comes, and not twice */
 	q->unused_queued = true;
 	q->unused_next = b->unused_first;
 	b->unused_first = q->id;

@@ -10,7 +10,8 @@
 
 #include "amqp/back.h"
 
-#define SETTLE_AT_ONCE 128u /* deliveries; with more, everybody else has a turn in between */
+#define SETTLE_AT_ONCE  40u /* deliveries; with more, everybody else has a turn in between */
+#define GIVE_UP_AT_ONCE 32u /* of a channel that is gone, twice a turn */
 
 static struct amqp_unacked *at(const struct amqp_channel *ch, uint32_t i)
 {
@@ -261,7 +262,7 @@ void amqp_given_up_step(struct amqp_broker *b)
 	struct amqp_unacked *ring = b->given_up_first;
 	uint64_t mask = ring[CAPACITY].tag - 1;
 
-	for (uint32_t n = 0; n < SETTLE_AT_ONCE && ring[LEFT].tag > 0; n++) {
+	for (uint32_t n = 0; n < GIVE_UP_AT_ONCE && ring[LEFT].tag > 0; n++) {
 		uint32_t entry = ring[ring[POSITION].tag++ & mask].entry;
 
 		ring[LEFT].tag--;

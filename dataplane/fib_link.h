@@ -13,7 +13,7 @@
 
 #include "amqp/records.h"
 
-#define DP_OPS_A_TURN 16u /* operations applied at one burst boundary */
+#define DP_OPS_A_TURN 4u /* operations applied at one burst boundary */
 
 struct dp_worker;
 

@@ -164,11 +164,11 @@ static void many_messages_of_two_consumers_interleave_again_in_linear_time(void 
 
 		amqp_tick(k->b);
 		bk_check(k);
-		assert_in_range(k->b->queues[0].ready_count - before, 1, 128);
+		assert_in_range(k->b->queues[0].ready_count - before, 1, 32);
 		assert_int_equal(k->b->queues[0].ready_count + k->b->queues[0].unacked_count, 3000);
 		turns++;
 	}
-	assert_in_range(turns, 3000 / 128, 3000 / 64);
+	assert_in_range(turns, 3000 / 32, 3000 / 16);
 	for (uint32_t i = k->b->queues[0].ready_first; i != AMQP_NONE; i = k->b->entries[i].next)
 		assert_int_equal(k->b->entries[i].seq, seq++);
 	assert_int_equal(seq, 3000);
@@ -202,13 +202,13 @@ static void an_ack_of_very_many_is_worked_off_in_steps_and_its_connection_waits(
 	bk_read(c);
 	bk_say(c, 1, 60, 80, (uint64_t)1999, 1u);  /* ack, multiple */
 	bk_say(c, 2, 20, 40, 200u, "bye", 0u, 0u); /* and something that is answered */
-	assert_int_equal(k->b->queues[0].unacked_count, 2000 - 128);
+	assert_int_equal(k->b->queues[0].unacked_count, 2000 - 40);
 	while (k->b->queues[0].unacked_count > 1) {
 		assert_string_equal(bk_read(c), "");
-		assert_in_range(settled_in_a_turn(k), 1, 2 * 128);
+		assert_in_range(settled_in_a_turn(k), 1, 2 * 64);
 		turns++;
 	}
-	assert_in_range(turns, 1999 / 256, 1999 / 128);
+	assert_in_range(turns, 1999 / 128, 1999 / 32);
 	assert_int_equal(k->b->queues[0].acked, 1999);
 	assert_int_equal(k->b->counters[AMQP_CNT_stalls_memory], 0);
 	bk_assert_read(c, "2 channel.close_ok()\n");
@@ -230,7 +230,7 @@ static void an_ack_of_all_in_steps_spares_what_is_delivered_meanwhile(void **sta
 		bk_publish(p, 1, "", "q", "m");
 	bk_run(k);
 	bk_say(c, 1, 60, 80, (uint64_t)0, 1u);
-	assert_int_equal(k->b->queues[0].unacked_count, 1000 - 128);
+	assert_int_equal(k->b->queues[0].unacked_count, 1000 - 40);
 	bk_publish(p, 1, "", "q", "x");
 	bk_publish(p, 1, "", "q", "y");
 	bk_run(k);
@@ -261,8 +261,8 @@ static void very_many_that_are_recovered_come_again_in_their_order(void **state)
 	bk_say(c, 1, 60, 30, "t", 1u); /* nobody takes them meanwhile */
 	bk_say(c, 1, 60, 110, 1u);
 	for (; k->b->queues[0].unacked_count > 0; turns++)
-		assert_in_range(settled_in_a_turn(k), 1, 2 * 128);
-	assert_in_range(turns, 1500 / 256, 1500 / 128);
+		assert_in_range(settled_in_a_turn(k), 1, 2 * 64);
+	assert_in_range(turns, 1500 / 128, 1500 / 32);
 	for (uint32_t i = k->b->queues[0].ready_first; i != AMQP_NONE; i = k->b->entries[i].next)
 		assert_int_equal(k->b->entries[i].seq, seq++);
 	assert_int_equal(seq, 1500);
