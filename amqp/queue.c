@@ -212,8 +212,6 @@ void amqp_queue_unused(struct amqp_broker *b, struct amqp_queue *q)
 {
 	if (!(q->flags & AMQP_DEF_AUTO_DELETE) || !q->had_consumer || q->consumers_count != 0 || q->unused_queued)
 		return;
-	if (b->renewing && q->id >= b->renew_idx)
-		return; /* it is told when its turn comes, and not twice */
 	q->unused_queued = true;
 	q->unused_next = b->unused_first;
 	b->unused_first = q->id;
@@ -222,11 +220,11 @@ void amqp_queue_unused(struct amqp_broker *b, struct amqp_queue *q)
 
 /*
  * The notice is dropped where it is no longer true: the queue went, or someone consumes again. While control
- * reads a dump it is told nothing else.
+ * reads a dump it is told nothing else, and then everything once.
  */
 void amqp_unused_step(struct amqp_broker *b)
 {
-	if (!b->control_attached || b->dumping || b->resync)
+	if (!b->control_attached || b->dumping || b->renewing || b->resync)
 		return;
 	while (b->unused_first != AMQP_NONE) {
 		struct amqp_queue *q = &b->queues[b->unused_first];
