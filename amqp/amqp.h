@@ -97,10 +97,13 @@ void amqp_release(struct amqp_broker *b, void *owner);
 /* One more holder of a referenced message: a frame on its way out that reads it in place. Each ends with amqp_release(). */
 void amqp_hold(struct amqp_broker *b, void *owner);
 
-/* Timers (heartbeats, handshake, control_wait) and deferred work, in small steps. Call it every loop; cheap when idle. */
-void amqp_tick(struct amqp_broker *b);
-/* End of a burst: coalesced confirms go out, stalled connections are tried again. */
-void amqp_burst_end(struct amqp_broker *b);
+/*
+ * Timers (heartbeats, handshake, control_wait) and deferred work, in small steps. Call it every loop; cheap when idle.
+ * Returns whether there was anything to do.
+ */
+bool amqp_tick(struct amqp_broker *b);
+/* End of a burst: coalesced confirms go out, stalled connections are tried again. Returns whether there was anything to do. */
+bool amqp_burst_end(struct amqp_broker *b);
 
 /* One operation of control, at a burst boundary. Every index and length in it is checked. False: refused (and reported). */
 bool amqp_apply(struct amqp_broker *b, const struct amqp_record *op);

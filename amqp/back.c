@@ -82,6 +82,7 @@ static void init_lists(struct amqp_broker *b)
 	b->unused_first = AMQP_NONE;
 	b->confirm_first = AMQP_NONE;
 	b->garbage_first = b->garbage_last = AMQP_NONE;
+	b->given_up_first = b->given_up_last = NULL;
 }
 
 bool amqp_back_init(struct amqp_broker *b, void *mem, size_t bytes, const char **err)

@@ -84,6 +84,12 @@ void amqp_unacked_push(struct amqp_broker *b, struct amqp_channel *ch, uint64_t 
 void amqp_unacked_orphan(struct amqp_channel *ch); /* its consumers are about to go, all of them */
 void amqp_unacked_forget_consumer(struct amqp_broker *b, struct amqp_consumer *c);
 void amqp_unacked_requeue_all(struct amqp_broker *b, struct amqp_channel *ch);
+bool amqp_unacked_many(const struct amqp_channel *ch); /* more than are settled at once */
+/* The channel goes, its ring stays: it is requeued bit by bit. Without amqp_unacked_orphan() before: its consumers are not looked
+ * at. */
+void amqp_unacked_give_up(struct amqp_broker *b, struct amqp_channel *ch);
+void amqp_given_up_step(struct amqp_broker *b);                               /* some of b->given_up_first, which is not NULL */
+const char *amqp_given_up_check(const struct amqp_broker *b, uint64_t *live); /* adds those of queues that exist */
 enum amqp_verdict amqp_on_ack(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args);
 enum amqp_verdict amqp_on_nack(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args);
 enum amqp_verdict amqp_on_reject(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args);

@@ -12,9 +12,11 @@
 
 #define STALLED_A_BURST  16u
 #define STALLED_PAUSE_NS 50000ull
-#define REQUESTS_A_TURN  64u
+#define REQUESTS_A_TURN  16u
+#define RESETS_A_TURN    4u
 #define DRAIN_A_TURN     256u
-#define DUMP_A_TURN      32u
+#define DUMP_A_TURN      16u
+#define RENEW_A_TURN     128u
 #define TICK_STEP_NS     1000000ull
 #define CONNS_CAP        (1u << 24)
 #define FIRST_OP_WAIT_NS AMQP_SECOND_NS /* control opens with OP_DUMP; requests do not wait longer for it */
@@ -172,7 +174,7 @@ uint32_t amqp_idx_pop(struct amqp_idx_ring *r)
 /* A slot may have been freed, even taken anew, since its index was put here: every user looks at the state first. */
 void amqp_resets_flush(struct amqp_broker *b)
 {
-	while (b->resets.count != 0) {
+	for (uint32_t n = 0; n < RESETS_A_TURN && b->resets.count != 0; n++) {
 		struct amqp_conn *c = &b->conns[amqp_idx_pop(&b->resets)];
 
 		if (c->state != AMQP_CONN_FREE && c->reset_due)
@@ -259,9 +261,10 @@ bool amqp_request(struct amqp_broker *b, const struct amqp_record *rec)
 	return put_request(b, rec);
 }
 
-static bool tell_op_failures(struct amqp_broker *b)
+/* These return false as long as there are more to tell, be it that the ring is full or that the budget is used up. */
+static bool tell_op_failures(struct amqp_broker *b, uint32_t *budget)
 {
-	while (b->op_failures_count != 0) {
+	for (; b->op_failures_count != 0; --*budget) {
 		const struct amqp_op_failure *f = &b->op_failures[b->op_failures_head];
 		struct amqp_record rec = {.kind = AMQP_REQ_OP_FAILED,
 					  .token = f->token,
@@ -271,7 +274,7 @@ static bool tell_op_failures(struct amqp_broker *b)
 					  .id2 = f->kind,
 					  .str = {amqp_text(f->why)}};
 
-		if (!put_request(b, &rec))
+		if (*budget == 0 || !put_request(b, &rec))
 			return false;
 		b->op_failures_head = (b->op_failures_head + 1) % AMQP_OP_FAILURES_MAX;
 		b->op_failures_count--;
@@ -279,14 +282,14 @@ static bool tell_op_failures(struct amqp_broker *b)
 	return true;
 }
 
-static bool tell_gone(struct amqp_broker *b)
+static bool tell_gone(struct amqp_broker *b, uint32_t *budget)
 {
-	while (b->gone.count != 0) {
+	for (; b->gone.count != 0; --*budget) {
 		uint32_t idx = b->gone.slot[b->gone.head];
 		struct amqp_conn *c = &b->conns[idx];
 		struct amqp_record rec = {.kind = AMQP_REQ_CONN_GONE, .conn_uid = c->uid};
 
-		if (!put_request(b, &rec))
+		if (*budget == 0 || !put_request(b, &rec))
 			return false;
 		amqp_idx_pop(&b->gone);
 		c->gone_pending = false;
@@ -302,7 +305,7 @@ void amqp_requests_flush(struct amqp_broker *b, uint32_t budget)
 	if (b->flushing || !gate_open(b))
 		return;
 	b->flushing = true;
-	if (tell_op_failures(b) && tell_gone(b))
+	if (tell_op_failures(b, &budget) && tell_gone(b, &budget))
 		for (uint32_t n = b->asking.count < budget ? b->asking.count : budget; n > 0; n--) {
 			struct amqp_conn *c = &b->conns[b->asking.slot[b->asking.head]];
 			uint64_t uid = c->uid;
@@ -343,7 +346,7 @@ static void on_op_failed(struct amqp_broker *b, const struct amqp_record *op, ui
 		return; /* control has not read for that long: it is attached anew soon, and asks for everything */
 	f = &b->op_failures[(b->op_failures_head + b->op_failures_count++) % AMQP_OP_FAILURES_MAX];
 	*f = (struct amqp_op_failure){op->token, op->conn_uid, op->id, op->kind, code, why};
-	tell_op_failures(b);
+	tell_op_failures(b, &(uint32_t){1});
 }
 
 bool amqp_apply(struct amqp_broker *b, const struct amqp_record *op)
@@ -365,6 +368,7 @@ bool amqp_apply(struct amqp_broker *b, const struct amqp_record *op)
 		break;
 	case AMQP_OP_DUMP:
 		b->dumping = true;
+		b->renewing = false;
 		b->dump_phase = b->dump_idx = 0;
 		break;
 	default:
@@ -381,7 +385,7 @@ bool amqp_apply(struct amqp_broker *b, const struct amqp_record *op)
 void amqp_control_attached(struct amqp_broker *b)
 {
 	b->control_attached = b->resync = true;
-	b->dumping = false;
+	b->dumping = b->renewing = false;
 	b->attached_ns = b->now_ns;
 	b->op_failures_count = 0; /* whom they were for is gone */
 	for (uint32_t i = 0; i < b->conns_used; i++)
@@ -409,15 +413,16 @@ void amqp_sample_next(struct amqp_broker *b)
 	b->sample_next = true;
 }
 
-void amqp_tick(struct amqp_broker *b)
+/* Queues with a backlog, and what amqp_drain() does on the way to them. */
+static bool drain_due(const struct amqp_broker *b)
 {
-	if (b->dumping && !amqp_dump_step(b, DUMP_A_TURN))
-		b->dumping = b->resync = false;
-	amqp_drain(b, DRAIN_A_TURN);
-	if (b->resets.count != 0)
-		amqp_resets_flush(b);
-	if (b->now_ns < b->next_tick_ns)
-		return;
+	return (b->drain_first & b->garbage_first & b->unused_first) != AMQP_NONE || (b->oversize_count | b->forget_count) != 0 ||
+	       b->given_up_first != NULL;
+}
+_Static_assert(AMQP_NONE == UINT32_MAX, "lists are empty together when all their bits are set");
+
+static void every_step(struct amqp_broker *b)
+{
 	b->next_tick_ns = b->now_ns + TICK_STEP_NS;
 	if (b->resync && !b->dumping && b->now_ns - b->attached_ns > FIRST_OP_WAIT_NS)
 		b->resync = false;
@@ -428,7 +433,36 @@ void amqp_tick(struct amqp_broker *b)
 	amqp_resets_flush(b);
 }
 
-void amqp_burst_end(struct amqp_broker *b)
+/* Connections that went, while the ring was full or others were told first: their places are free when control knows. */
+static bool gone_due(const struct amqp_broker *b)
+{
+	return b->gone.count != 0 && gate_open(b);
+}
+
+static __attribute__((noinline)) void tick_with_work(struct amqp_broker *b)
+{
+	if (b->dumping && !amqp_dump_step(b, DUMP_A_TURN))
+		b->dumping = b->resync = false;
+	else if (b->renewing)
+		amqp_renew_step(b, RENEW_A_TURN);
+	amqp_drain(b, DRAIN_A_TURN);
+	if (b->resets.count != 0)
+		amqp_resets_flush(b);
+	if (b->now_ns >= b->next_tick_ns)
+		every_step(b);
+	else if (gone_due(b))
+		amqp_requests_flush(b, REQUESTS_A_TURN);
+}
+
+bool amqp_tick(struct amqp_broker *b)
+{
+	if (b->now_ns < b->next_tick_ns && !b->dumping && !b->renewing && !drain_due(b) && b->resets.count == 0 && !gone_due(b))
+		return false;
+	tick_with_work(b);
+	return true;
+}
+
+static __attribute__((noinline)) void burst_end_with_work(struct amqp_broker *b)
 {
 	b->bursts++;
 	amqp_stalled_retry(b, STALLED_A_BURST);
@@ -436,6 +470,14 @@ void amqp_burst_end(struct amqp_broker *b)
 	amqp_confirms_flush(b);
 	if (b->resets.count != 0)
 		amqp_resets_flush(b);
+}
+
+bool amqp_burst_end(struct amqp_broker *b)
+{
+	if (b->stalled.count == 0 && !drain_due(b) && b->confirm_first == AMQP_NONE && b->resets.count == 0)
+		return false;
+	burst_end_with_work(b);
+	return true;
 }
 
 void amqp_release(struct amqp_broker *b, void *owner)

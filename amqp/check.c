@@ -188,6 +188,8 @@ static const char *check_channels(const struct amqp_broker *b)
 	for (uint32_t i = 0; i < b->conns_used; i++)
 		if (b->conns[i].state != AMQP_CONN_FREE)
 			parked_told += b->conns[i].parked_count;
+	if (amqp_given_up_check(b, &count.live) != NULL)
+		return amqp_given_up_check(b, &count.live);
 	if (parked != parked_told)
 		return "connections miscount their parked consumers";
 	for (uint32_t i = 0; i < b->queues_used; i++)
@@ -268,7 +270,7 @@ static const char *check_messages(const struct amqp_broker *b)
 /* Every entry is on a ready list, in a ring or garbage. */
 static const char *check_entries_placed(const struct amqp_broker *b)
 {
-	uint64_t placed = b->garbage_count;
+	uint64_t placed = (uint64_t)b->garbage_count + b->given_up_count;
 
 	for (uint32_t i = 0; i < b->queues_used; i++)
 		placed += b->queues[i].in_use ? b->queues[i].ready_count : 0;

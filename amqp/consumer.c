@@ -367,6 +367,7 @@ void amqp_channel_init_back(struct amqp_channel *ch)
 	ch->unacked = NULL;
 	ch->unacked_cap = ch->unacked_head = ch->unacked_len = 0;
 	ch->unacked_count = ch->unacked_consumed = 0;
+	ch->settle_to = 0;
 	ch->content = AMQP_CONTENT_NONE;
 	ch->publish_exchange = AMQP_NONE;
 	ch->publish_generation = 0;
@@ -383,8 +384,11 @@ void amqp_channel_init_back(struct amqp_channel *ch)
 
 void amqp_channel_fini_back(struct amqp_broker *b, struct amqp_channel *ch)
 {
+	bool many = amqp_unacked_many(ch);
+
 	/* Consumers first: what is requeued is for others, not for one that is about to go. */
-	amqp_unacked_orphan(ch);
+	if (!many)
+		amqp_unacked_orphan(ch);
 	while (ch->consumers_first != AMQP_NONE) {
 		struct amqp_consumer *c = &b->consumers[ch->consumers_first];
 		struct amqp_queue *q = &b->queues[c->queue];
@@ -393,7 +397,10 @@ void amqp_channel_fini_back(struct amqp_broker *b, struct amqp_channel *ch)
 		amqp_consumer_remove(b, c);
 		amqp_queue_unused(b, q);
 	}
-	amqp_unacked_requeue_all(b, ch);
+	if (many)
+		amqp_unacked_give_up(b, ch);
+	else
+		amqp_unacked_requeue_all(b, ch);
 	if (ch->unacked != NULL)
 		amqp_pool_free(b->pool, ch->unacked);
 	ch->unacked = NULL;

@@ -10,8 +10,8 @@
 #include "amqp/back.h"
 
 #define FRAME_END       0xceu
-#define DRAIN_QUANTUM   64u  /* messages of one queue before the next queue has its turn */
-#define GARBAGE_QUANTUM 256u /* entries of deleted queues freed in one step */
+#define DRAIN_QUANTUM   64u /* messages of one queue before the next queue has its turn */
+#define GARBAGE_QUANTUM 32u /* entries of deleted queues freed in one step */
 
 static void account(struct amqp_conn *c, uint64_t bytes)
 {
@@ -488,6 +488,8 @@ void amqp_drain(struct amqp_broker *b, uint32_t budget)
 		amqp_unused_step(b);
 	if (b->garbage_first != AMQP_NONE)
 		amqp_garbage_step(b, GARBAGE_QUANTUM);
+	if (b->given_up_first != NULL)
+		amqp_given_up_step(b);
 	if (b->forget_count != 0)
 		amqp_forget_step(b);
 	for (uint32_t visits = 0; b->drain_first != AMQP_NONE && budget > 0 && visits < 256; visits++) {

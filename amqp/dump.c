@@ -101,12 +101,15 @@ static bool record_at(const struct amqp_broker *b, struct amqp_record *rec)
 	}
 }
 
-/* Notices that died with the former control are given again: it cannot see from a dump that a queue once had consumers. */
-static void renew_notices(struct amqp_broker *b)
+void amqp_renew_step(struct amqp_broker *b, uint32_t budget)
 {
-	for (uint32_t i = 0; i < b->queues_used; i++)
-		if (b->queues[i].in_use)
-			amqp_queue_unused(b, &b->queues[i]);
+	for (; budget > 0 && b->renew_idx < b->queues_used; budget--) {
+		struct amqp_queue *q = &b->queues[b->renew_idx++];
+
+		if (q->in_use)
+			amqp_queue_unused(b, q);
+	}
+	b->renewing = b->renew_idx < b->queues_used;
 }
 
 bool amqp_dump_step(struct amqp_broker *b, uint32_t budget)
@@ -126,7 +129,8 @@ bool amqp_dump_step(struct amqp_broker *b, uint32_t budget)
 		}
 		if (b->dump_phase == END) {
 			b->dumping = false;
-			renew_notices(b);
+			b->renewing = true;
+			b->renew_idx = 0;
 			return false;
 		}
 		b->dump_idx++;

@@ -319,7 +319,8 @@ static void stalled_for(struct amqp_conn *c, bool unsent)
 	if (unsent)
 		AMQP_COUNT(c->b, stalls_unsent);
 	else
-		AMQP_COUNT(c->b, stalls_memory);
+		AMQP_COUNT_N(c->b, stalls_memory, !c->unfinished);
+	c->unfinished = false;
 	amqp_conn_stall(c);
 }
 

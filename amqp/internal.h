@@ -230,6 +230,7 @@ struct amqp_channel {
 	uint32_t unacked_cap, unacked_head, unacked_len; /* len counts settled ones that are not at the front yet */
 	uint32_t unacked_count;                          /* not settled */
 	uint32_t unacked_consumed;                       /* of these: by consumers, so under prefetch_channel */
+	uint64_t settle_to;                              /* the tag up to which a method settles that is not through; 0: none */
 	/* the rest */
 	uint32_t consumers_first;
 	uint32_t prefetch_default; /* for new consumers: basic.qos global=0 */
@@ -297,6 +298,7 @@ struct amqp_conn {
 	bool request_unsent;     /* the ring had no room, or control is away: asked again */
 	uint16_t op_failed_code; /* an operation with our token failed in the FIB */
 	bool stalled;            /* input is paused for lack of message memory or because of unsent bytes; retried */
+	bool unfinished;         /* the method in hand did a part and stalls only to let others have a turn */
 	bool eof;
 	uint32_t parked_count; /* parked consumers of all its channels */
 	/* channels: index by number, grown from the pool */
@@ -405,10 +407,14 @@ struct amqp_broker {
 	uint32_t unused_first;                /* auto-delete queues whose last consumer went, until control was told */
 	uint32_t garbage_first, garbage_last; /* entries of deleted and purged queues, freed in small steps */
 	uint32_t garbage_count;
-	uint32_t oversize_count;           /* connections with oversize_header_bytes set */
-	uint32_t forget_count, forget_idx; /* exchanges with `forgetting` set */
-	uint32_t confirm_first;            /* channels with confirms to send */
+	struct amqp_unacked *given_up_first, *given_up_last; /* rings of channels that are gone, requeued in small steps */
+	uint32_t given_up_count;                             /* entries in them */
+	uint32_t oversize_count;                             /* connections with oversize_header_bytes set */
+	uint32_t forget_count, forget_idx;                   /* exchanges with `forgetting` set */
+	uint32_t confirm_first;                              /* channels with confirms to send */
 	uint32_t dump_phase, dump_idx;
+	uint32_t renew_idx; /* the queue that amqp_renew_step() looks at next, while `renewing` */
+	bool renewing;
 	uint32_t timer_idx;           /* connection that the timer step looks at next */
 	struct match_db **dropped_db; /* for amqp_dropped_db() */
 	uint32_t dropped_db_count, dropped_db_max;
@@ -522,6 +528,8 @@ void amqp_conn_kick(struct amqp_broker *b, struct amqp_conn *c); /* became writa
 bool amqp_fib_apply(struct amqp_broker *b, const struct amqp_record *op, uint16_t *code,
 		    const char **why);                       /* all OP_* but REPLY, CONN_CLOSE, DUMP */
 bool amqp_dump_step(struct amqp_broker *b, uint32_t budget); /* true: more to do */
+/* Notices that died with the former control are given again: it cannot see from a dump that a queue once had consumers. */
+void amqp_renew_step(struct amqp_broker *b, uint32_t budget);
 struct amqp_queue *amqp_queue_find(struct amqp_broker *b, uint32_t vhost_id, struct amqp_span name);
 struct amqp_exchange *amqp_exchange_find(struct amqp_broker *b, uint32_t vhost_id, struct amqp_span name);
 uint32_t amqp_queue_purge(struct amqp_broker *b, struct amqp_queue *q); /* ready messages dropped */

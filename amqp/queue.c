@@ -84,7 +84,8 @@ uint32_t amqp_queue_take_head(struct amqp_broker *b, struct amqp_queue *q)
 		q->ready_last = AMQP_NONE;
 	q->ready_count--;
 	q->ready_bytes -= e->msg->body_bytes;
-	q->requeue_hint = AMQP_NONE;
+	if (q->requeue_hint == idx)
+		q->requeue_hint = AMQP_NONE;
 	return idx;
 }
 
@@ -96,8 +97,9 @@ static void drop_head(struct amqp_broker *b, struct amqp_queue *q)
 }
 
 /*
- * Where a requeued entry belongs. A batch comes back newest first, so each is found beside the one before it: the hint
- * makes a batch linear however many messages of other consumers came back in between.
+ * Where a requeued entry belongs. A batch comes back oldest first, so each is found beside the one before it: the hint
+ * makes a batch linear however many messages of other consumers came back in between, and however many turns it takes. A hint that
+ * was delivered meanwhile took all before it along: then the next one belongs to the head.
  */
 static uint32_t place_of(const struct amqp_broker *b, const struct amqp_queue *q, uint64_t seq)
 {
@@ -218,11 +220,11 @@ void amqp_queue_unused(struct amqp_broker *b, struct amqp_queue *q)
 
 /*
  * The notice is dropped where it is no longer true: the queue went, or someone consumes again. While control
- * reads a dump it is told nothing else.
+ * reads a dump it is told nothing else, and then everything once.
  */
 void amqp_unused_step(struct amqp_broker *b)
 {
-	if (!b->control_attached || b->dumping || b->resync)
+	if (!b->control_attached || b->dumping || b->renewing || b->resync)
 		return;
 	while (b->unused_first != AMQP_NONE) {
 		struct amqp_queue *q = &b->queues[b->unused_first];

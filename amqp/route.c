@@ -13,7 +13,7 @@
 #include "matcher/matcher.h"
 
 #define CACHE_KEY_MAX 103u /* longer keys are matched each time */
-#define FORGET_BUDGET 64u
+#define FORGET_BUDGET 16u
 
 /* Two cache lines; a key of up to 39 octets is compared in the first. */
 struct amqp_route_cache {

@@ -1,7 +1,7 @@
 /*
  * settle.c - unacknowledged deliveries: the ring of a channel, and ack, nack, reject and recover.
  *
- * Owns: every channel's ring, in blocks of the message pool.
+ * Owns: every channel's ring, in blocks of the message pool, and the rings that channels left behind.
  * Core: the worker.
  * Spec: AMQP 0-9-1 sections 1.8.3.13-1.8.3.16, RabbitMQ's basic.nack. Spec says recover with requeue=0 redelivers to the
  * original recipient / we do as RabbitMQ: 540.
@@ -9,6 +9,9 @@
 #include <assert.h>
 
 #include "amqp/back.h"
+
+#define SETTLE_AT_ONCE  40u /* deliveries; with more, everybody else has a turn in between */
+#define GIVE_UP_AT_ONCE 32u /* of a channel that is gone, twice a turn */
 
 static struct amqp_unacked *at(const struct amqp_channel *ch, uint32_t i)
 {
@@ -97,13 +100,31 @@ void amqp_unacked_forget_consumer(struct amqp_broker *b, struct amqp_consumer *c
 
 enum outcome { ACKED, DROPPED, REQUEUED };
 
-/* One delivery is settled: its slot empties, its consumer has credit again, its entry is freed or goes back. */
+/* An entry that nobody waits to be acknowledged any more: it is freed or goes back to its queue, if that is still there. */
+static void leave_ring(struct amqp_broker *b, uint32_t entry, enum outcome how)
+{
+	struct amqp_entry *e = &b->entries[entry];
+	struct amqp_queue *q = &b->queues[e->queue];
+	bool alive = q->in_use && q->generation == e->queue_generation;
+
+	if (alive) {
+		q->unacked_count--;
+		q->unacked_bytes -= e->msg->body_bytes;
+		q->acked += how == ACKED;
+	}
+	AMQP_COUNT_N(b, acks, how == ACKED);
+	AMQP_COUNT_N(b, rejects_dropped, how == DROPPED);
+	AMQP_COUNT_N(b, requeues, how == REQUEUED);
+	if (how == REQUEUED && alive)
+		amqp_queue_requeue(b, q, entry);
+	else
+		amqp_entry_free(b, entry);
+}
+
+/* One delivery is settled: its slot empties, and its consumer has credit again. */
 static void settle(struct amqp_broker *b, struct amqp_channel *ch, struct amqp_unacked *u, enum outcome how)
 {
-	struct amqp_entry *e = &b->entries[u->entry];
-	struct amqp_queue *q = &b->queues[e->queue];
 	uint32_t entry = u->entry;
-	bool alive = q->in_use && q->generation == e->queue_generation;
 
 	ch->unacked_count--;
 	if (u->consumer != AMQP_CONSUMER_GET)
@@ -113,23 +134,8 @@ static void settle(struct amqp_broker *b, struct amqp_channel *ch, struct amqp_u
 		amqp_consumer_unpark(b, &b->consumers[u->consumer]);
 	}
 	u->entry = AMQP_NONE;
-	if (alive) {
-		q->unacked_count--;
-		q->unacked_bytes -= e->msg->body_bytes;
-	}
-	if (how == ACKED) {
-		ch->acks++;
-		AMQP_COUNT(b, acks);
-		if (alive)
-			q->acked++;
-	} else {
-		AMQP_COUNT_N(b, rejects_dropped, how == DROPPED);
-		AMQP_COUNT_N(b, requeues, how == REQUEUED);
-	}
-	if (how == REQUEUED && alive)
-		amqp_queue_requeue(b, q, entry);
-	else
-		amqp_entry_free(b, entry);
+	ch->acks += how == ACKED;
+	leave_ring(b, entry, how);
 }
 
 static void pop_settled(struct amqp_channel *ch)
@@ -156,17 +162,45 @@ static uint32_t find(const struct amqp_channel *ch, uint64_t tag)
 	return low < ch->unacked_len && at(ch, low)->tag == tag && at(ch, low)->entry != AMQP_NONE ? low : AMQP_NONE;
 }
 
-/* Newest first, so that what is requeued finds its place at once (see amqp_queue_requeue). */
+/* Oldest first, so that what is requeued finds its place beside the one before it (see amqp_queue_requeue). */
 static void settle_range(struct amqp_broker *b, struct amqp_channel *ch, uint32_t first, uint32_t last, enum outcome how)
 {
 	bool was_full = ch->prefetch_channel != 0 && ch->unacked_consumed >= ch->prefetch_channel;
 
-	for (uint32_t i = last + 1; i-- > first;)
+	for (uint32_t i = first; i <= last; i++)
 		if (at(ch, i)->entry != AMQP_NONE)
 			settle(b, ch, at(ch, i), how);
 	pop_settled(ch);
 	if (was_full && ch->unacked_consumed < ch->prefetch_channel)
 		amqp_channel_unpark(b, ch);
+}
+
+/*
+ * All up to `last`, or the oldest of them: then the same frame is handed over again when others had their turn. It finds its tag,
+ * whose delivery is settled last; `settle_to` keeps it for those that name none, since more may be delivered meanwhile.
+ */
+static enum amqp_verdict settle_up_to(struct amqp_conn *c, struct amqp_channel *ch, uint32_t last, enum outcome how)
+{
+	if (last < SETTLE_AT_ONCE) {
+		ch->settle_to = 0;
+		settle_range(c->b, ch, 0, last, how);
+		return AMQP_DONE;
+	}
+	ch->settle_to = at(ch, last)->tag;
+	settle_range(c->b, ch, 0, SETTLE_AT_ONCE - 1, how);
+	c->unfinished = true;
+	c->b->stalled_fruitless = 0;
+	return AMQP_STALL;
+}
+
+static enum amqp_verdict settle_all(struct amqp_conn *c, struct amqp_channel *ch, enum outcome how)
+{
+	uint32_t last = ch->settle_to != 0 ? find(ch, ch->settle_to) : ch->unacked_len - 1;
+
+	if (ch->unacked_len != 0 && last != AMQP_NONE)
+		return settle_up_to(c, ch, last, how);
+	ch->settle_to = 0;
+	return AMQP_DONE;
 }
 
 void amqp_unacked_requeue_all(struct amqp_broker *b, struct amqp_channel *ch)
@@ -180,17 +214,91 @@ static enum amqp_verdict settle_tag(struct amqp_conn *c, struct amqp_channel *ch
 {
 	uint32_t i;
 
-	if (tag == 0 && multiple) {
-		if (ch->unacked_len > 0)
-			settle_range(c->b, ch, 0, ch->unacked_len - 1, how);
-		return AMQP_DONE;
-	}
+	if (tag == 0 && multiple)
+		return settle_all(c, ch, how);
 	i = find(ch, tag);
 	if (i == AMQP_NONE)
 		return amqp_channel_error(c, ch->number, 406, 60, method_id, "unknown delivery tag %llu", (unsigned long long)tag);
-	settle_range(c->b, ch, multiple ? 0 : i, i, how);
+	if (multiple)
+		return settle_up_to(c, ch, i, how);
+	settle_range(c->b, ch, i, i, how);
 	return AMQP_DONE;
 }
+
+/* ---- rings of channels that are gone ---- */
+
+/*
+ * A ring that nobody owns says where it goes on in the tags of its first slots, which nobody asks for any more: the next ring,
+ * its capacity, the position of the oldest that is left, and how many slots there are from there. It has 16 slots at least.
+ */
+enum { NEXT_RING, CAPACITY, POSITION, LEFT };
+
+bool amqp_unacked_many(const struct amqp_channel *ch)
+{
+	return ch->unacked_len > SETTLE_AT_ONCE;
+}
+
+void amqp_unacked_give_up(struct amqp_broker *b, struct amqp_channel *ch)
+{
+	struct amqp_unacked *ring = ch->unacked;
+
+	ring[NEXT_RING].tag = 0;
+	ring[CAPACITY].tag = ch->unacked_cap;
+	ring[POSITION].tag = ch->unacked_head;
+	ring[LEFT].tag = ch->unacked_len;
+	if (b->given_up_last != NULL)
+		b->given_up_last[NEXT_RING].tag = (uintptr_t)ring;
+	else
+		b->given_up_first = ring;
+	b->given_up_last = ring;
+	b->given_up_count += ch->unacked_count;
+	ch->unacked = NULL;
+	ch->unacked_cap = ch->unacked_head = ch->unacked_len = 0;
+	ch->unacked_count = ch->unacked_consumed = 0;
+}
+
+void amqp_given_up_step(struct amqp_broker *b)
+{
+	struct amqp_unacked *ring = b->given_up_first;
+	uint64_t mask = ring[CAPACITY].tag - 1;
+
+	for (uint32_t n = 0; n < GIVE_UP_AT_ONCE && ring[LEFT].tag > 0; n++) {
+		uint32_t entry = ring[ring[POSITION].tag++ & mask].entry;
+
+		ring[LEFT].tag--;
+		if (entry == AMQP_NONE)
+			continue;
+		b->given_up_count--;
+		leave_ring(b, entry, REQUEUED);
+	}
+	if (ring[LEFT].tag > 0)
+		return;
+	b->given_up_first = (struct amqp_unacked *)(uintptr_t)ring[NEXT_RING].tag;
+	if (b->given_up_first == NULL)
+		b->given_up_last = NULL;
+	amqp_pool_free(b->pool, ring);
+}
+
+const char *amqp_given_up_check(const struct amqp_broker *b, uint64_t *live)
+{
+	uint64_t left = 0;
+
+	for (const struct amqp_unacked *ring = b->given_up_first; ring != NULL;
+	     ring = (const struct amqp_unacked *)(uintptr_t)ring[NEXT_RING].tag)
+		for (uint64_t i = 0; i < ring[LEFT].tag; i++) {
+			uint32_t entry = ring[(ring[POSITION].tag + i) & (ring[CAPACITY].tag - 1)].entry;
+			const struct amqp_queue *q;
+
+			if (entry == AMQP_NONE)
+				continue;
+			left++;
+			q = &b->queues[b->entries[entry].queue];
+			*live += q->in_use && q->generation == b->entries[entry].queue_generation;
+		}
+	return left == b->given_up_count ? NULL : "what channels that are gone had unacknowledged is miscounted";
+}
+
+/* ---- methods ---- */
 
 enum amqp_verdict amqp_on_ack(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args)
 {
@@ -232,7 +340,8 @@ enum amqp_verdict amqp_on_recover(struct amqp_conn *c, struct amqp_channel *ch, 
 		return amqp_conn_error(c, 501, 60, method_id, "the arguments are cut short");
 	if (!requeue)
 		return amqp_conn_error(c, 540, 60, method_id, "requeue=false");
-	amqp_unacked_requeue_all(c->b, ch);
+	if (settle_all(c, ch, REQUEUED) == AMQP_STALL)
+		return AMQP_STALL;
 	if (!reply)
 		return AMQP_DONE;
 	amqp_method_begin(&w, ch->number, 60, 111);

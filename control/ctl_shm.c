@@ -188,12 +188,6 @@ corrupt:
 	return -1;
 }
 
-bool ctl_ring_empty(const struct ctl_ring_end *e)
-{
-	return atomic_load_explicit(&e->ring->head, memory_order_acquire) ==
-	       atomic_load_explicit(&e->ring->tail, memory_order_relaxed);
-}
-
 /*
  * Both sides exchange the same word, so one of the exchanges comes first: either the producer's sees the 1 and kicks, or the
  * consumer's comes after the producer's and sees all that was put before it.

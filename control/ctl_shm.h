@@ -17,7 +17,7 @@
 #include "amqp/records.h"
 
 #define CTL_SHM_MAGIC   0x5449434b57495245ull /* "TICKWIRE" */
-#define CTL_SHM_VERSION 3u
+#define CTL_SHM_VERSION 4u
 #define CTL_WORKERS_MAX 16u
 #define CTL_LINE_BYTES  64u
 #define CTL_RECORD_MAX  (160u * 1024u) /* largest encoded record */
@@ -45,7 +45,12 @@ bool ctl_ring_put(struct ctl_ring_end *e, const struct amqp_record *rec);
  * scratch. 1: got one, 0: empty, -1: the ring is corrupt (it is emptied).
  */
 int ctl_ring_get(struct ctl_ring_end *e, uint8_t *scratch, struct amqp_record *rec);
-bool ctl_ring_empty(const struct ctl_ring_end *e);
+/* Inline: a worker asks at every loop. */
+static inline bool ctl_ring_empty(const struct ctl_ring_end *e)
+{
+	return atomic_load_explicit(&e->ring->head, memory_order_acquire) ==
+	       atomic_load_explicit(&e->ring->tail, memory_order_relaxed);
+}
 /* Producer: after put: must the consumer be kicked? Consumer: say that it sleeps; false when there is work after all. */
 bool ctl_ring_wants_kick(struct ctl_ring_end *e);
 bool ctl_ring_prepare_sleep(struct ctl_ring_end *e);
@@ -55,7 +60,7 @@ bool ctl_record_decode(const uint8_t *in, size_t len, struct amqp_record *rec); 
 
 /* ---- statistics: written by the worker with relaxed stores, read at any time ---- */
 
-#define CTL_COUNTERS_MAX 256u
+#define CTL_COUNTERS_MAX 384u
 #define CTL_STAGES_MAX   8u
 #define CTL_HIST_BUCKETS 512u /* log-linear over ns: 16 sub-buckets an octave, 0 .. 2^35 */
 
@@ -89,7 +94,7 @@ static inline uint64_t ctl_hist_upper_ns(uint32_t bucket)
 struct ctl_worker_stats {
 	_Alignas(CTL_LINE_BYTES) _Atomic uint64_t counter[CTL_COUNTERS_MAX];
 	_Atomic uint64_t updated_ns;
-	char longest_loop_what[32]; /* which poll the longest loop was in */
+	char longest_loop_what[32]; /* what the longest loop was doing: "receive: 32 frames" */
 	struct ctl_hist stage[CTL_STAGES_MAX];
 };
 

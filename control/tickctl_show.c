@@ -464,6 +464,49 @@ static void print_stage(const json_t *stage)
 	json_decref(row);
 }
 
+/* Of a counter of the group "longest": the poll's name, without group and unit. False: it is another counter. */
+static bool poll_name(const char *counter_name, char out[32])
+{
+	size_t len = strlen(counter_name), n;
+
+	if (strncmp(counter_name, "longest.", 8) != 0 || len < 12 || len - 11 >= 32 || strcmp(counter_name + len - 3, "_ns") != 0)
+		return false;
+	for (n = 0; n < len - 11; n++) {
+		char c = counter_name[8 + n];
+
+		if ((c < 'a' || c > 'z') && c != '_')
+			return false;
+		out[n] = c == '_' ? ' ' : c;
+	}
+	out[n] = '\0';
+	return true;
+}
+
+/* What keeps ticks waiting: how long a turn of a worker's loop took at most, with what, when, and how many were long. */
+static void print_turns(const json_t *worker, uint64_t now_ns)
+{
+	char longest[32], ago[32], name[32], cell[32], *what = clean_of(worker, "longest_loop_what");
+	uint64_t at_ns = (uint64_t)counter(worker, "worker.longest_loop_at_ns");
+	const char *key;
+	json_t *value;
+
+	time_text(counter(worker, "worker.longest_loop_ns"), longest);
+	time_text(now_ns > at_ns ? (double)(now_ns - at_ns) : 0, ago);
+	printf("\nworker %lld: longest turn %s, %s ago%s%s\n", (long long)int_of(worker, "worker"), longest, ago,
+	       *what != '\0' ? ", in " : "", what);
+	printf("  turns %.0f, over 5 us %.0f, over 50 us %.0f, over 500 us %.0f\n", counter(worker, "worker.loops"),
+	       counter(worker, "worker.loops_over_5us"), counter(worker, "worker.loops_over_50us"),
+	       counter(worker, "worker.loops_over_500us"));
+	printf("  longest of each:");
+	json_object_foreach(json_object_get(worker, "counters"), key, value) if (poll_name(key, name))
+	{
+		time_text((double)json_integer_value(value), cell);
+		printf("  %s %s", name, cell);
+	}
+	printf("\n");
+	free(what);
+}
+
 int tickctl_latency(struct tickctl_client *c, const struct tickctl_options *o)
 {
 	json_t *stats, *stages, *s, *rows = json_array();
@@ -475,9 +518,9 @@ int tickctl_latency(struct tickctl_client *c, const struct tickctl_options *o)
 		return rc;
 	}
 	stages = tickctl_merge_stages(stats);
-	json_decref(stats);
 	json_array_foreach(stages, i, s) json_array_append_new(rows, summary(s));
 	if (o->format == TICKCTL_JSON) {
+		json_decref(stats);
 		json_decref(stages);
 		return print_json(rows);
 	}
@@ -493,6 +536,8 @@ int tickctl_latency(struct tickctl_client *c, const struct tickctl_options *o)
 	} else {
 		printf("\nno tick has been sampled yet: publish some\n");
 	}
+	json_array_foreach(json_object_get(stats, "workers"), i, s) print_turns(s, (uint64_t)int_of(stats, "now_ns"));
+	json_decref(stats);
 	json_decref(rows);
 	json_decref(stages);
 	return 0;

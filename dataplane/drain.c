@@ -10,7 +10,8 @@
 #include "dataplane/fib_link.h"
 #include "dataplane/worker.h"
 
-#define CONNS_A_TURN      32u
+#define CONNS_A_TURN      2u
+#define SLOTS_A_TURN      64u /* of the pool, most of which may be free */
 #define CONNECTION_FORCED 320u
 
 void dp_drain_begin(struct dp_worker *w, uint64_t for_ns)
@@ -26,11 +27,11 @@ static uint32_t tell_conns(struct dp_worker *w)
 {
 	static const char text[] = "CONNECTION_FORCED - broker is shutting down";
 	struct amqp_record op = {.kind = AMQP_OP_CONN_CLOSE, .code = CONNECTION_FORCED};
-	uint32_t end = amqp_rows_conns(w->amqp), told = 0;
+	uint32_t end = amqp_rows_conns(w->amqp), told = 0, looked = 0;
 	struct amqp_row_conn row;
 
 	op.str[0] = (struct amqp_span){(const uint8_t *)text, sizeof text - 1};
-	for (; told < CONNS_A_TURN && w->drain.next_idx < end; w->drain.next_idx++)
+	for (; told < CONNS_A_TURN && looked < SLOTS_A_TURN && w->drain.next_idx < end; w->drain.next_idx++, looked++)
 		if (amqp_row_conn(w->amqp, w->drain.next_idx, &row)) {
 			op.conn_uid = row.uid;
 			amqp_apply(w->amqp, &op);

@@ -39,8 +39,6 @@ uint32_t dp_fib_apply(struct dp_worker *w)
 	uint32_t count = 0;
 	int got = 0;
 
-	if (!w->control_attached || w->ops_corrupt)
-		return 0;
 	while (count < DP_OPS_A_TURN && (got = ctl_ring_get(&w->ops, w->op_scratch, &rec)) == 1) {
 		/* A refused operation is reported to control by the broker itself. */
 		amqp_apply(w->amqp, &rec);

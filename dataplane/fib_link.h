@@ -13,13 +13,13 @@
 
 #include "amqp/records.h"
 
-#define DP_OPS_A_TURN 16u /* operations applied at one burst boundary */
+#define DP_OPS_A_TURN 4u /* operations applied at one burst boundary */
 
 struct dp_worker;
 
 /* Puts a request of the broker. False: control is away or the ring is full; the broker asks again. */
 bool dp_fib_request(struct dp_worker *w, const struct amqp_record *rec);
-/* Applies what control has sent, up to DP_OPS_A_TURN. Returns how many. */
+/* Control is there, and its ring is not empty: dp_fib_apply() applies what it has sent, up to DP_OPS_A_TURN. Returns how many. */
 uint32_t dp_fib_apply(struct dp_worker *w);
 /* A new control process: both rings are emptied, while the worker alone touches them. */
 void dp_fib_attach(struct dp_worker *w);

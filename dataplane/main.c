@@ -358,12 +358,14 @@ static void drain(struct dataplane *d, int signo)
 static void summary(const struct dataplane *d)
 {
 	const uint64_t *amqp = amqp_counters(d->worker->amqp);
+	char what[32];
 
+	dp_laps_text(&d->worker->laps, what, sizeof what);
 	dp_log(DP_LOG_INFO,
-	       "left: %llu messages published, %llu delivered, %llu connections served, %llu cut off; longest turn %.1f us in %s",
+	       "left: %llu messages published, %llu delivered, %llu connections served, %llu cut off; longest turn %.1f us (%s)",
 	       (unsigned long long)amqp[AMQP_CNT_publishes], (unsigned long long)amqp[AMQP_CNT_deliveries],
 	       (unsigned long long)amqp[AMQP_CNT_connections_opened], (unsigned long long)d->link.cut_off_count,
-	       (double)d->worker->counter[DP_CNT_worker_longest_loop_ns] / 1000.0, d->worker->longest_what);
+	       (double)d->worker->counter[DP_CNT_worker_longest_loop_ns] / 1000.0, what);
 }
 
 static void stop(struct dataplane *d)

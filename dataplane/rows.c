@@ -2,7 +2,7 @@
  * rows.c - snapshots of connections, channels, queues and consumers for `tickctl list_*`.
  *
  * Owns: the worker's walk over its pools and the rows in shared memory.
- * Core: the worker, a few rows a turn, so that a listing never costs a tick its place.
+ * Core: the worker, a row at a time, so that a listing never costs a tick its place.
  * Spec: control/ctl_shm.h (rows and their sequence numbers).
  */
 #include "dataplane/rows.h"
@@ -194,40 +194,53 @@ static void step_row(struct dp_rows *r, struct amqp_broker *broker, unsigned tab
 	}
 }
 
-static void open_table(struct dp_rows *r, const struct amqp_broker *broker, unsigned table)
+static uint32_t rows_used(const struct dp_rows *r, const struct amqp_broker *broker, unsigned table)
 {
-	struct dp_rows_table *t = &r->table[table];
 	uint32_t used = table == CONNS      ? amqp_rows_conns(broker)
 			: table == CHANNELS ? amqp_rows_channels(broker)
 			: table == QUEUES   ? amqp_rows_queues(broker)
 					    : amqp_rows_consumers(broker);
 
-	r->current = table;
-	r->next_idx = 0;
-	r->end_idx = used < t->rows_max ? used : t->rows_max;
-	atomic_store_explicit(t->rows_used, r->end_idx, memory_order_relaxed);
+	return used < r->table[table].rows_max ? used : r->table[table].rows_max;
 }
 
-uint32_t dp_rows_step(struct dp_rows *r, struct amqp_broker *broker, uint32_t budget, uint64_t now_ns)
+static void open_table(struct dp_rows *r, const struct amqp_broker *broker, unsigned table)
 {
-	uint32_t written = 0;
+	r->current = table;
+	r->next_idx = 0;
+	r->end_idx = rows_used(r, broker, table);
+	atomic_store_explicit(r->table[table].rows_used, r->end_idx, memory_order_relaxed);
+}
 
+static void begin_sweep(struct dp_rows *r, const struct amqp_broker *broker, uint64_t now_ns)
+{
+	uint64_t all = 1;
+
+	for (unsigned table = CONNS; table < TABLES; table++)
+		all += rows_used(r, broker, table);
+	r->busy_gap_ns = DP_ROWS_BUSY_SWEEP_NS / all;
+	if (r->busy_gap_ns > DP_ROWS_BUSY_NS)
+		r->busy_gap_ns = DP_ROWS_BUSY_NS;
+	r->next_sweep_ns = now_ns + DP_ROWS_SWEEP_NS;
+	open_table(r, broker, CONNS);
+}
+
+bool dp_rows_step(struct dp_rows *r, struct amqp_broker *broker, uint64_t now_ns)
+{
 	if (r->current == TABLES) {
 		if (now_ns < r->next_sweep_ns)
-			return 0;
-		r->next_sweep_ns = now_ns + DP_ROWS_SWEEP_NS;
-		open_table(r, broker, CONNS);
+			return false;
+		begin_sweep(r, broker, now_ns);
 	}
-	while (written < budget) {
-		if (r->next_idx < r->end_idx) {
-			step_row(r, broker, r->current, r->next_idx++);
-			written++;
-		} else if (r->current + 1 < TABLES) {
-			open_table(r, broker, r->current + 1);
-		} else {
-			r->current = TABLES;
-			break;
-		}
+	while (r->next_idx == r->end_idx && r->current + 1 < TABLES)
+		open_table(r, broker, r->current + 1);
+	if (r->next_idx == r->end_idx) {
+		r->current = TABLES;
+		r->due_ns[false] = r->due_ns[true] = r->next_sweep_ns;
+		return false;
 	}
-	return written;
+	step_row(r, broker, r->current, r->next_idx++);
+	r->due_ns[false] = now_ns + DP_ROWS_IDLE_NS;
+	r->due_ns[true] = now_ns + r->busy_gap_ns;
+	return true;
 }

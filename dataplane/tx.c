@@ -1,7 +1,8 @@
 /*
  * tx.c - outgoing frames of a worker, collected and given to the port a burst at a time.
  *
- * Owns: the array of frames that the port has not taken yet; what ties a piece of a message to the frame that holds it.
+ * Owns: the array of frames that the port has not taken yet, and the stock of buffers for those to come; what ties a piece of a
+ * message to the frame that holds it.
  * Core: the worker.
  * Spec: DESIGN section 3, step 8: one transmit burst after each receive burst, nothing held back to wait for more.
  */
@@ -24,32 +25,93 @@ struct piece {
 /* Room for one more frame, if need be by giving the port what is there. */
 static bool have_room(struct dp_tx *tx)
 {
-	if (tx->frames_count < DP_TX_FRAMES_MAX || dp_tx_burst(tx) != 0)
+	if (likely(tx->frames_count < DP_TX_FRAMES_MAX) || dp_tx_burst(tx) != 0)
 		return true;
 	tx->counters[DP_CNT_port_tx_full]++;
 	return false;
 }
 
-uint8_t *dp_tx_alloc(struct dp_tx *tx, size_t len, void **handle)
+/* ---- buffers ---- */
+
+/* Many at once cost little more than one. Where the pool is nearly empty the last ones come one by one. */
+static __attribute__((noinline)) bool refill(struct dp_tx *tx)
+{
+	if (rte_mempool_get_bulk(tx->pool, (void **)tx->stock, DP_TX_REFILL) == 0)
+		tx->stock_count = DP_TX_REFILL;
+	else if (rte_mempool_get(tx->pool, (void **)tx->stock) == 0)
+		tx->stock_count = 1;
+	return tx->stock_count != 0;
+}
+
+void dp_tx_recycle(struct dp_tx *tx, struct rte_mbuf **frame, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		struct rte_mbuf *m = frame[i];
+
+		if (unlikely(m->pool != tx->pool || m->nb_segs != 1)) {
+			rte_pktmbuf_free(m);
+			continue;
+		}
+		m = rte_pktmbuf_prefree_seg(m);
+		if (unlikely(m == NULL)) /* somebody else holds it, too */
+			continue;
+		if (unlikely(tx->stock_count == DP_TX_STOCK_MAX)) {
+			tx->stock_count -= DP_TX_REFILL;
+			rte_mempool_put_bulk(tx->pool, (void **)(tx->stock + tx->stock_count), DP_TX_REFILL);
+		}
+		tx->stock[tx->stock_count++] = m;
+	}
+}
+
+uint32_t dp_tx_buffers_out(const struct dp_tx *tx)
+{
+	return rte_mempool_in_use_count(tx->pool) - tx->stock_count;
+}
+
+/* ---- frames ---- */
+
+/*
+ * A buffer as the pool keeps it: one holder, nothing behind it (rte_pktmbuf_prefree_seg). What else a frame needs is written
+ * by dp_tx_send(), so nothing is reset here that would be written twice.
+ */
+static inline uint8_t *begin(struct rte_mbuf *m, size_t len, void **handle)
+{
+	m->data_off = RTE_PKTMBUF_HEADROOM;
+	m->data_len = (uint16_t)len;
+	m->pkt_len = (uint32_t)len;
+	*handle = m;
+	return (uint8_t *)m->buf_addr + RTE_PKTMBUF_HEADROOM;
+}
+
+static struct rte_mbuf *find_buffer(struct dp_tx *tx, size_t len)
+{
+	if (len > tx->frame_max && tx->tso_pool != NULL)
+		return rte_mbuf_raw_alloc(tx->tso_pool);
+	if (tx->stock_count == 0 && !refill(tx))
+		return NULL;
+	return tx->stock[--tx->stock_count];
+}
+
+/* The port is full, the stock is empty, or the frame is a long one. */
+static __attribute__((noinline)) uint8_t *alloc_otherwise(struct dp_tx *tx, size_t len, void **handle)
 {
 	struct rte_mbuf *m;
-	char *data;
 
 	if (!have_room(tx))
 		return NULL;
-	m = rte_pktmbuf_alloc(len > tx->frame_max && tx->tso_pool != NULL ? tx->tso_pool : tx->pool);
-	if (m == NULL) {
-		tx->counters[DP_CNT_port_tx_no_mbuf]++;
-		return NULL;
-	}
-	data = len <= UINT16_MAX ? rte_pktmbuf_append(m, (uint16_t)len) : NULL;
-	if (data == NULL) {
-		rte_pktmbuf_free(m);
-		tx->counters[DP_CNT_port_tx_no_mbuf]++;
-		return NULL;
-	}
-	*handle = m;
-	return (uint8_t *)data;
+	m = find_buffer(tx, len);
+	if (m != NULL && len <= (size_t)m->buf_len - RTE_PKTMBUF_HEADROOM)
+		return begin(m, len, handle);
+	rte_pktmbuf_free(m);
+	tx->counters[DP_CNT_port_tx_no_mbuf]++;
+	return NULL;
+}
+
+uint8_t *dp_tx_alloc(struct dp_tx *tx, size_t len, void **handle)
+{
+	if (unlikely(tx->frames_count == DP_TX_FRAMES_MAX || tx->stock_count == 0 || len > tx->frame_max))
+		return alloc_otherwise(tx, len, handle);
+	return begin(tx->stock[--tx->stock_count], len, handle);
 }
 
 static void on_piece_done(void *data, void *opaque)
@@ -115,38 +177,74 @@ uint8_t *dp_tx_chain(struct dp_tx *tx, size_t len, const struct tcps_piece *piec
 	return data;
 }
 
-static void collect(struct dp_tx *tx, struct rte_mbuf *m)
+static inline void collect(struct dp_tx *tx, struct rte_mbuf *m)
 {
 	tx->counters[DP_CNT_port_tx_bytes] += m->pkt_len;
 	tx->frame[tx->frames_count++] = m;
 }
 
+/* Its one unused octet may be anything. */
+static inline struct dp_tx_wish wish_of(const struct tcps_tx_meta *meta)
+{
+	struct dp_tx_wish w;
+
+	_Static_assert(sizeof *meta == sizeof w.flags_and_lengths + sizeof w.tag_and_mss, "two numbers");
+	_Static_assert(offsetof(struct tcps_tx_meta, vlan_insert) == 6 && offsetof(struct tcps_tx_meta, vlan_tci) == 8,
+		       "the unused octet is the eighth");
+	memcpy(&w.flags_and_lengths, meta, sizeof w.flags_and_lengths);
+	w.flags_and_lengths &= UINT64_MAX >> 8;
+	memcpy(&w.tag_and_mss, (const uint8_t *)meta + sizeof w.flags_and_lengths, sizeof w.tag_and_mss);
+	return w;
+}
+
+/* What DPDK is told of frames of this form; it holds for the next frame, too, unless that asks for something else. */
+static __attribute__((noinline)) void set_form(struct dp_tx_form *form, const struct tcps_tx_meta *meta, struct dp_tx_wish wish)
+{
+	uint64_t flags = 0;
+
+	form->tx_offload = 0;
+	if (meta->ip_cksum || meta->tcp_cksum) {
+		flags |= meta->ipv6 ? RTE_MBUF_F_TX_IPV6 : RTE_MBUF_F_TX_IPV4;
+		if (meta->ip_cksum)
+			flags |= RTE_MBUF_F_TX_IP_CKSUM;
+		if (meta->tcp_cksum)
+			flags |= RTE_MBUF_F_TX_TCP_CKSUM;
+		if (meta->tso_mss != 0)
+			flags |= RTE_MBUF_F_TX_TCP_SEG;
+		form->tx_offload = rte_mbuf_tx_offload(meta->l2_len, meta->l3_len, meta->l4_len, meta->tso_mss, 0, 0, 0);
+	}
+	if (meta->vlan_insert)
+		flags |= RTE_MBUF_F_TX_VLAN;
+	form->ol_flags = flags;
+	form->wish = wish;
+}
+
+/* Two frames may have been allocated before the first was sent, so the room is looked at again. */
+static __attribute__((noinline)) void send_when_full(struct dp_tx *tx, struct rte_mbuf *m)
+{
+	if (have_room(tx))
+		collect(tx, m);
+	else
+		rte_pktmbuf_free(m);
+}
+
 void dp_tx_send(struct dp_tx *tx, void *handle, size_t len, const struct tcps_tx_meta *meta)
 {
+	struct dp_tx_wish wish = wish_of(meta);
 	struct rte_mbuf *m = handle;
 
 	/* It may be less than was asked for; pieces are whole. */
 	m->data_len = (uint16_t)(m->data_len + len - m->pkt_len);
 	m->pkt_len = (uint32_t)len;
-	if (meta->ip_cksum || meta->tcp_cksum) {
-		m->ol_flags |= meta->ipv6 ? RTE_MBUF_F_TX_IPV6 : RTE_MBUF_F_TX_IPV4;
-		if (meta->ip_cksum)
-			m->ol_flags |= RTE_MBUF_F_TX_IP_CKSUM;
-		if (meta->tcp_cksum)
-			m->ol_flags |= RTE_MBUF_F_TX_TCP_CKSUM;
-		if (meta->tso_mss != 0)
-			m->ol_flags |= RTE_MBUF_F_TX_TCP_SEG;
-		m->tx_offload = rte_mbuf_tx_offload(meta->l2_len, meta->l3_len, meta->l4_len, meta->tso_mss, 0, 0, 0);
-	}
-	if (meta->vlan_insert) {
-		m->ol_flags |= RTE_MBUF_F_TX_VLAN;
-		m->vlan_tci = meta->vlan_tci;
-	}
-	/* Two frames may have been allocated before the first was sent, so the room is looked at again. */
-	if (have_room(tx))
-		collect(tx, m);
+	m->vlan_tci = meta->vlan_tci;
+	if (unlikely(wish.flags_and_lengths != tx->form.wish.flags_and_lengths || wish.tag_and_mss != tx->form.wish.tag_and_mss))
+		set_form(&tx->form, meta, wish);
+	m->ol_flags = tx->form.ol_flags;
+	m->tx_offload = tx->form.tx_offload;
+	if (unlikely(tx->frames_count == DP_TX_FRAMES_MAX))
+		send_when_full(tx, m);
 	else
-		rte_pktmbuf_free(m);
+		collect(tx, m);
 }
 
 bool dp_tx_forward(struct dp_tx *tx, struct rte_mbuf *m)
@@ -217,4 +315,7 @@ void dp_tx_drop(struct dp_tx *tx)
 {
 	rte_pktmbuf_free_bulk(tx->frame, tx->frames_count);
 	tx->frames_count = 0;
+	if (tx->stock_count != 0)
+		rte_mempool_put_bulk(tx->pool, (void **)tx->stock, tx->stock_count);
+	tx->stock_count = 0;
 }

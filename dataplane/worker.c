@@ -27,10 +27,8 @@
 #include "dataplane/echo.h"
 #include "dataplane/fib_link.h"
 
-#define PUBLISH_NS      10000000ull /* counters go to shared memory this often */
-#define SLEEP_NS        50000ull    /* one step of --idle adaptive */
-#define ROWS_IDLE       4u          /* rows written in an idle turn */
-#define ROWS_BUSY_EVERY 16u         /* busy turns that share one row */
+#define PUBLISH_NS 10000000ull /* counters go to shared memory this often */
+#define SLEEP_NS   50000ull    /* one step of --idle adaptive */
 
 /* ---- receive ---- */
 
@@ -96,7 +94,7 @@ static uint32_t poll_rx(struct dp_worker *w)
 		else
 			w->counter[DP_CNT_port_rx_drop_chained]++;
 	}
-	rte_pktmbuf_free_bulk(frame, count);
+	dp_tx_recycle(&w->tx, frame, count);
 	return got;
 }
 
@@ -104,7 +102,7 @@ static uint32_t poll_rx(struct dp_worker *w)
 
 static uint32_t poll_ops(struct dp_worker *w)
 {
-	return dp_fib_apply(w);
+	return w->control_attached && !w->ops_corrupt && !ctl_ring_empty(&w->ops) ? dp_fib_apply(w) : 0;
 }
 
 static void take_db(struct dp_worker *w, const struct dp_mail *mail)
@@ -150,11 +148,14 @@ static uint32_t poll_mail(struct dp_worker *w)
 
 /* ---- time and transmit ---- */
 
-static uint32_t poll_timers(struct dp_worker *w)
+static uint32_t poll_tcp_timers(struct dp_worker *w)
 {
-	tcps_tick(w->tcp, w->now_ns);
-	amqp_tick(w->amqp);
-	return 0;
+	return tcps_tick(w->tcp, w->now_ns) ? DP_POLL_WORKED : 0;
+}
+
+static uint32_t poll_amqp_timers(struct dp_worker *w)
+{
+	return amqp_tick(w->amqp) ? DP_POLL_WORKED : 0;
 }
 
 static uint32_t poll_drain(struct dp_worker *w)
@@ -162,11 +163,16 @@ static uint32_t poll_drain(struct dp_worker *w)
 	return w->drain.active ? dp_drain_step(w) : 0;
 }
 
+static uint32_t poll_queues(struct dp_worker *w)
+{
+	return amqp_burst_end(w->amqp) ? DP_POLL_WORKED : 0;
+}
+
+/* Only what this turn did can have given it work, or a port that was full before. */
 static uint32_t poll_flush(struct dp_worker *w)
 {
-	amqp_burst_end(w->amqp);
 	tcps_flush(w->tcp, w->now_ns);
-	return 0;
+	return w->laps.worked != 0 ? DP_POLL_WORKED : 0;
 }
 
 static uint32_t poll_tx(struct dp_worker *w)
@@ -180,6 +186,22 @@ static uint32_t poll_tx(struct dp_worker *w)
 
 /* ---- statistics ---- */
 
+static void publish_laps(struct dp_worker *w)
+{
+	const struct dp_laps *l = &w->laps;
+
+	w->counter[DP_CNT_worker_longest_loop_ns] = dp_clock_span_ns(&w->clock, l->longest_cycles);
+	w->counter[DP_CNT_worker_longest_loop_at_ns] = l->longest_at_ns;
+	for (unsigned i = 0; i < DP_LONG_TURNS; i++)
+		w->counter[DP_CNT_worker_loops_over_5us + i] = l->long_turns[i];
+	for (unsigned i = 0; i < DP_POLL_COUNT; i++)
+		w->counter[DP_CNT_longest_receive_ns + i] = dp_clock_span_ns(&w->clock, l->poll_cycles[i]);
+	dp_laps_text(l, w->stats->longest_loop_what, sizeof w->stats->longest_loop_what);
+}
+_Static_assert((int)DP_CNT_worker_loops_over_500us - (int)DP_CNT_worker_loops_over_5us + 1 == (int)DP_LONG_TURNS &&
+		       (int)DP_CNT_longest_counters_ns - (int)DP_CNT_longest_receive_ns + 1 == (int)DP_POLL_COUNT,
+	       "a counter for each");
+
 static void publish(struct dp_worker *w)
 {
 	struct tcps_usage tcp;
@@ -190,90 +212,91 @@ static void publish(struct dp_worker *w)
 	amqp_usage(w->amqp, &amqp);
 	dp_counters_pools(w->counter, &tcp, &amqp);
 	w->counter[DP_CNT_pool_pieces] = dp_tx_reclaim(&w->tx);
-	w->counter[DP_CNT_pool_mbufs] = rte_mempool_in_use_count(w->tx.pool);
-	w->counter[DP_CNT_worker_longest_loop_ns] = dp_clock_span_ns(&w->clock, w->longest_cycles);
-	memcpy(w->stats->longest_loop_what, w->longest_what, strlen(w->longest_what) + 1);
+	w->counter[DP_CNT_pool_mbufs] = dp_tx_buffers_out(&w->tx);
+	publish_laps(w);
 	dp_counters_publish(w->stats, w->counter, tcps_counters(w->tcp), amqp_counters(w->amqp));
 	atomic_store_explicit(&w->stats->updated_ns, w->now_ns, memory_order_relaxed);
 	while (dp_mailbox_room(&w->outbox) > 2 && (dropped = amqp_dropped_db(w->amqp)) != NULL)
 		dp_mailbox_put(&w->outbox, &(struct dp_mail){.kind = DP_MAIL_DB_DROPPED, .old_db = dropped});
 }
 
-static uint32_t poll_statistics(struct dp_worker *w)
+static uint32_t poll_rows(struct dp_worker *w)
 {
-	bool busy = w->last_busy_ns == w->now_ns;
+	return dp_rows_due(&w->rows, w->laps.done != 0, w->now_ns) && dp_rows_step(&w->rows, w->amqp, w->now_ns) ? DP_POLL_WORKED
+														 : 0;
+}
 
-	if (!busy || w->counter[DP_CNT_worker_loops] % ROWS_BUSY_EVERY == 0)
-		dp_rows_step(&w->rows, w->amqp, busy ? 1 : ROWS_IDLE, w->now_ns);
-	if (w->now_ns >= w->next_publish_ns) {
-		w->next_publish_ns = w->now_ns + PUBLISH_NS;
-		publish(w);
-	}
-	return 0;
+static uint32_t poll_counters(struct dp_worker *w)
+{
+	if (w->now_ns < w->next_publish_ns)
+		return 0;
+	w->next_publish_ns = w->now_ns + PUBLISH_NS;
+	publish(w);
+	return DP_POLL_WORKED;
 }
 
 /* ---- the loop ---- */
 
-struct poll {
-	const char *name;
-	uint32_t (*run)(struct dp_worker *w); /* returns how much it did; 0: nothing */
-};
-
-/* In this order a tick that comes in with one turn goes out with the same turn. */
-static const struct poll polls[] = {
-	{"receive", poll_rx},  {"operations", poll_ops}, {"mail", poll_mail},   {"timers", poll_timers},
-	{"drain", poll_drain}, {"flush", poll_flush},    {"transmit", poll_tx}, {"statistics", poll_statistics},
-};
-#define POLLS_COUNT (sizeof polls / sizeof polls[0])
-
-/* One turn. Returns how much was done; *cycles is how long it took. */
-static uint32_t turn(struct dp_worker *w, uint64_t *cycles)
+/* A poll returns how much it did, or DP_POLL_WORKED; only one that did something is worth a look at the counter. */
+static inline void lap(struct dp_worker *w, enum dp_poll poll, uint32_t did)
 {
-	uint64_t before = w->tsc, now = before, worst_cycles = 0;
-	const char *worst = "";
-	uint32_t done = 0;
-
-	for (size_t i = 0; i < POLLS_COUNT; i++) {
-		done += polls[i].run(w);
-		if (done != 0)
-			w->last_busy_ns = w->now_ns;
-		now = rte_rdtsc();
-		if (now - before > worst_cycles) {
-			worst_cycles = now - before;
-			worst = polls[i].name;
-		}
-		before = now;
-	}
-	*cycles = now - w->tsc;
-	if (*cycles > w->longest_cycles) {
-		w->longest_cycles = *cycles;
-		w->longest_what = worst;
-	}
-	return done;
+	if (did != 0)
+		dp_laps_stamp(&w->laps, poll, did, rte_rdtsc());
 }
 
-/* Sleeps a step, or until the next timer if that is sooner. A software port's signal ends it at once. */
-static void doze(struct dp_worker *w)
+/* One turn, in an order in which a tick that comes in with it goes out with it. Returns how much was done. */
+static uint32_t turn(struct dp_worker *w)
+{
+	dp_laps_begin(&w->laps, w->tsc);
+	lap(w, DP_POLL_receive, poll_rx(w));
+	lap(w, DP_POLL_operations, poll_ops(w));
+	lap(w, DP_POLL_mail, poll_mail(w));
+	lap(w, DP_POLL_tcp_timers, poll_tcp_timers(w));
+	lap(w, DP_POLL_amqp_timers, poll_amqp_timers(w));
+	lap(w, DP_POLL_drain, poll_drain(w));
+	lap(w, DP_POLL_queues, poll_queues(w));
+	lap(w, DP_POLL_flush, poll_flush(w));
+	lap(w, DP_POLL_transmit, poll_tx(w));
+	lap(w, DP_POLL_rows, poll_rows(w));
+	lap(w, DP_POLL_counters, poll_counters(w));
+	return w->laps.done;
+}
+
+/* Sleeps a step, or until the next timer if that is sooner; a software port's signal ends it at once. False: not now. */
+static bool doze(struct dp_worker *w)
 {
 	uint64_t deadline_ns = tcps_next_deadline(w->tcp), sleep_ns = SLEEP_NS;
 	struct timespec ts = {0};
 
 	if (w->now_ns - w->last_busy_ns < w->idle_after_ns || w->tx.frames_count != 0 || w->drain.active)
-		return;
+		return false;
 	if (deadline_ns <= w->now_ns)
-		return;
+		return false;
 	if (deadline_ns - w->now_ns < sleep_ns)
 		sleep_ns = deadline_ns - w->now_ns;
 	ts.tv_nsec = (long)sleep_ns;
 	w->counter[DP_CNT_worker_idle_sleeps]++;
 	nanosleep(&ts, NULL);
+	return true;
 }
 
-static void set_time(struct dp_worker *w)
+static void set_time(struct dp_worker *w, uint64_t tsc)
 {
-	w->tsc = rte_rdtsc();
-	w->now_ns = dp_clock_ns(&w->clock, w->tsc);
+	w->tsc = tsc;
+	w->now_ns = dp_clock_ns(&w->clock, tsc);
 	amqp_set_now(w->amqp, w->now_ns, atomic_load_explicit(&w->wall_s, memory_order_relaxed));
+}
+
+/* What a turn took, which ended at `tsc`. */
+static void account(struct dp_worker *w, uint32_t done, uint64_t tsc)
+{
+	uint64_t cycles = tsc - w->tsc;
+
+	w->counter[done != 0 ? DP_CNT_worker_busy_cycles : DP_CNT_worker_idle_cycles] += cycles;
+	dp_laps_end(&w->laps, cycles, w->now_ns);
+	if (done != 0)
+		w->last_busy_ns = w->now_ns;
+	atomic_store_explicit(&w->loops, ++w->counter[DP_CNT_worker_loops], memory_order_relaxed);
 }
 
 /*
@@ -294,25 +317,24 @@ int dp_worker_run(void *arg)
 {
 	struct dp_worker *w = arg;
 	char name[16];
-	uint64_t cycles;
 
 	snprintf(name, sizeof name, "dp-worker-%u", w->idx % 1000);
 	pthread_setname_np(pthread_self(), name);
 	prctl(PR_SET_TIMERSLACK, 1ul, 0ul, 0ul, 0ul);
 	dp_conn_bind_thread(w);
 	take_realtime_signals(SIG_UNBLOCK);
-	set_time(w);
+	set_time(w, rte_rdtsc());
 	w->last_busy_ns = w->now_ns;
 	tcps_announce(w->tcp, w->now_ns);
+	/* The end of a turn is the beginning of the next: the counter is read once for both. */
 	while (!w->leave) {
-		uint32_t done;
+		uint32_t done = turn(w);
+		uint64_t tsc = rte_rdtsc();
 
-		set_time(w);
-		done = turn(w, &cycles);
-		w->counter[done != 0 ? DP_CNT_worker_busy_cycles : DP_CNT_worker_idle_cycles] += cycles;
-		atomic_store_explicit(&w->loops, ++w->counter[DP_CNT_worker_loops], memory_order_relaxed);
-		if (done == 0 && w->adaptive)
-			doze(w);
+		account(w, done, tsc);
+		if (done == 0 && w->adaptive && doze(w))
+			tsc = rte_rdtsc();
+		set_time(w, tsc);
 	}
 	publish(w);
 	take_realtime_signals(SIG_BLOCK);

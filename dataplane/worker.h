@@ -16,6 +16,7 @@
 #include "amqp/amqp.h"
 #include "dataplane/clock.h"
 #include "dataplane/counters.h"
+#include "dataplane/laps.h"
 #include "dataplane/mailbox.h"
 #include "dataplane/options.h"
 #include "dataplane/port.h"
@@ -59,8 +60,7 @@ struct dp_worker {
 	bool leave, control_attached, ops_corrupt;
 	bool burst_has_payload;
 	void *aborting; /* the amqp_conn whose transport is being reset by its own wish */
-	uint64_t longest_cycles;
-	const char *longest_what;
+	struct dp_laps laps;
 	struct {
 		bool active, conns_told;
 		uint32_t next_idx;

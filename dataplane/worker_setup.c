@@ -175,7 +175,7 @@ struct dp_worker *dp_worker_create(uint32_t idx, uint32_t lcore, const struct dp
 	w->requests = dp_shm_request_ring(shm, idx);
 	w->ops = dp_shm_op_ring(shm, idx);
 	w->stats = dp_shm_stats(shm, idx);
-	w->longest_what = "";
+	dp_laps_init(&w->laps, clock);
 	set_constants(w, o, port);
 	dp_stages_init(&w->stages, w->stats->stage, &w->clock, o->sample_every);
 	dp_rows_init(&w->rows, shm, idx);

@@ -7,6 +7,9 @@
  */
 #include "tcpstack/internal.h"
 
+/* What one tick may do: so many timers moved within the wheel, or a quarter of them fired. */
+#define TIMER_BUDGET  64u
+#define TIMER_COST    3u
 #define TSO_MAX_BYTES 61440u /* an IPv4 packet has 65,535, and headers with options are part of it */
 
 struct carver {
@@ -230,10 +233,13 @@ struct tcps *tcps_init(void *mem, size_t mem_bytes, const struct tcps_config *cf
 	return t;
 }
 
+/* Some at a time: ten thousand connections may be due together, and their next ticks are not to wait for all of them. */
 static void run_timers(struct tcps *t)
 {
+	uint32_t budget = TIMER_BUDGET;
 	struct tcps_timer *timer;
-	while ((timer = tcps_wheel_expire(&t->wheel, t->now_ns)) != NULL) {
+	while ((timer = tcps_wheel_expire(&t->wheel, t->now_ns, &budget)) != NULL) {
+		budget -= budget < TIMER_COST ? budget : TIMER_COST;
 		switch ((enum tcps_timer_kind)timer->kind) {
 		case TCPS_TIMER_CONN:
 			tcps_conn_timer(t, timer);
@@ -265,10 +271,12 @@ static __attribute__((noinline)) void tick_with_work(struct tcps *t, uint64_t no
 		tcps_flush(t, now_ns);
 }
 
-void tcps_tick(struct tcps *t, uint64_t now_ns)
+bool tcps_tick(struct tcps *t, uint64_t now_ns)
 {
-	if (__builtin_expect(now_ns >> TCPS_WHEEL_TICK_SHIFT >= t->wheel.next_tick, 0))
-		tick_with_work(t, now_ns);
+	if (__builtin_expect(now_ns >> TCPS_WHEEL_TICK_SHIFT < t->wheel.next_tick, 1))
+		return false;
+	tick_with_work(t, now_ns);
+	return true;
 }
 
 uint64_t tcps_next_deadline(const struct tcps *t)

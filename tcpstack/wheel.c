@@ -112,32 +112,43 @@ static uint64_t find_next_tick(const struct tcps_wheel *w)
 	return best;
 }
 
-/* Moves what a higher level kept for the span that begins at cur_tick down to the levels below. */
-static void cascade(struct tcps_wheel *w)
+/*
+ * Moves what a higher level kept for the span that begins at cur_tick down to the levels below. False: the budget was used up
+ * before all were moved. Meanwhile no other timer gets into such a slot: whatever is set lies less than a round ahead of it.
+ */
+static bool cascade(struct tcps_wheel *w, uint32_t *budget)
 {
 	for (unsigned level = TCPS_WHEEL_LEVELS - 1; level > 0; level--) {
 		unsigned shift = level * SLOT_BITS;
 		if ((w->cur_tick & ((1ull << shift) - 1)) != 0)
 			continue;
 		unsigned idx = (unsigned)(w->cur_tick >> shift) & SLOT_MASK;
-		struct tcps_timer *timer = w->slot[level][idx];
-		w->slot[level][idx] = NULL;
-		w->occupied[level][idx / 64] &= ~(1ull << (idx % 64));
-		while (timer != NULL) {
-			struct tcps_timer *next = timer->next;
+		struct tcps_timer *timer;
+		while ((timer = w->slot[level][idx]) != NULL) {
+			if (*budget == 0)
+				return false;
+			--*budget;
+			unlink_timer(timer);
 			place(w, timer);
-			timer = next;
 		}
+		w->occupied[level][idx / 64] &= ~(1ull << (idx % 64));
 	}
+	w->cascading = false;
+	return true;
 }
 
-struct tcps_timer *tcps_wheel_expire(struct tcps_wheel *w, uint64_t now_ns)
+struct tcps_timer *tcps_wheel_expire(struct tcps_wheel *w, uint64_t now_ns, uint32_t *budget)
 {
 	uint64_t target = now_ns >> TCPS_WHEEL_TICK_SHIFT;
 	for (;;) {
+		if (w->cascading && !cascade(w, budget))
+			return NULL;
 		unsigned idx = (unsigned)w->cur_tick & SLOT_MASK;
 		struct tcps_timer *timer = w->slot[0][idx];
 		if (timer != NULL) {
+			if (*budget == 0)
+				return NULL;
+			--*budget;
 			unlink_timer(timer);
 			w->armed_count--;
 			return timer;
@@ -151,7 +162,7 @@ struct tcps_timer *tcps_wheel_expire(struct tcps_wheel *w, uint64_t now_ns)
 			return NULL;
 		}
 		w->cur_tick = w->next_tick;
-		cascade(w);
+		w->cascading = (w->cur_tick & SLOT_MASK) == 0;
 	}
 }
 
@@ -159,6 +170,8 @@ uint64_t tcps_wheel_next_ns(const struct tcps_wheel *w)
 {
 	if (w->armed_count == 0)
 		return TCPS_NEVER;
+	if (w->cascading || w->slot[0][w->cur_tick & SLOT_MASK] != NULL)
+		return w->cur_tick << TCPS_WHEEL_TICK_SHIFT;
 	/* A set bit may be stale, so this may name a visit that finds nothing; it never names one too late. */
 	uint64_t tick = w->next_tick > w->cur_tick ? w->next_tick : find_next_tick(w);
 	return tick == TCPS_NEVER ? TCPS_NEVER : tick << TCPS_WHEEL_TICK_SHIFT;

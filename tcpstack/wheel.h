@@ -25,9 +25,10 @@ struct tcps_timer {
 };
 
 struct tcps_wheel {
-	uint64_t cur_tick;  /* every slot up to and including this tick has been emptied */
+	uint64_t cur_tick;  /* every slot before this tick has been emptied, and its own unless there was too much in it */
 	uint64_t next_tick; /* no slot needs a visit before this tick */
 	uint32_t armed_count;
+	bool cascading; /* a higher level's slot of cur_tick is not empty yet */
 	uint64_t occupied[TCPS_WHEEL_LEVELS][TCPS_WHEEL_SLOTS / 64]; /* a set bit may be stale, a clear one never is */
 	struct tcps_timer *slot[TCPS_WHEEL_LEVELS][TCPS_WHEEL_SLOTS];
 };
@@ -48,8 +49,11 @@ void tcps_wheel_init(struct tcps_wheel *w, uint64_t now_ns);
 /* Arms or moves a timer. Units: `at_ns` may lie in the past; it then falls due at the next tick. */
 void tcps_wheel_set(struct tcps_wheel *w, struct tcps_timer *timer, uint64_t at_ns);
 void tcps_wheel_del(struct tcps_wheel *w, struct tcps_timer *timer);
-/* Takes one timer that is due at `now_ns` off the wheel; NULL when there is none left. Call until NULL. */
-struct tcps_timer *tcps_wheel_expire(struct tcps_wheel *w, uint64_t now_ns);
+/*
+ * Takes one timer that is due at `now_ns` off the wheel. NULL: there is none left, or `*budget` is 0, from which one is taken for
+ * each timer, be it handed out or moved on the way; the rest is due at once (tcps_wheel_next_ns). Call until NULL.
+ */
+struct tcps_timer *tcps_wheel_expire(struct tcps_wheel *w, uint64_t now_ns, uint32_t *budget);
 /* When a slot next needs a visit (a lower bound of the first deadline); TCPS_NEVER when nothing is armed. */
 uint64_t tcps_wheel_next_ns(const struct tcps_wheel *w);
 

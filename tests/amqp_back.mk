@@ -16,3 +16,13 @@ fanout-bench: $(BUILD)/bench/fanout
 	@$< --consumers 50 --ticks 100000
 	@$< --consumers 50 --ticks 100000 --ack
 	@$< --consumers 50 --ticks 20000 --body 4096
+
+# The longest step of what a worker does beside ticks: `make steps-bench`.
+$(BUILD)/bench/steps: $(BUILD)/tests/bench/steps.o $(AMQP_BACK_KIT) $(MATCHER_COMPILE_OBJS) $(call objs,tcpstack,wheel)
+	@mkdir -p $(@D)
+	@echo "  LD      $@"
+	@$(CC) $(LDFLAGS) -o $@ $(sort $^) $(HS_LIBS) -lcmocka
+BENCH_PROGRAMS += $(BUILD)/bench/steps
+.PHONY: steps-bench
+steps-bench: $(BUILD)/bench/steps
+	@$<

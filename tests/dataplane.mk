@@ -1,6 +1,6 @@
 # Tests of dataplane/: what needs no port runs without DPDK; test_dp_tx starts EAL on a ring port of its own, unprivileged.
 $(eval $(call unit,test_dp_options,$(call objs,dataplane,options values log) $(CTL_CONF_OBJS) $(AMQP_OBJS) $(MATCHER_RT_OBJS),$(HS_RT_LIBS)))
-$(eval $(call unit,test_dp_parts,$(call objs,dataplane,clock stages echo watchdog),))
+$(eval $(call unit,test_dp_parts,$(call objs,dataplane,clock stages laps echo watchdog),))
 $(eval $(call unit,test_dp_shm,$(call objs,dataplane,shm mailbox) $(CTL_SHM_OBJS),-lpthread))
 $(eval $(call unit,test_dp_link,$(call objs,dataplane,link databases shm mailbox log) $(CTL_SHM_OBJS) $(MATCHER_RT_OBJS) $(MATCHER_COMPILE_OBJS),$(HS_LIBS) -lpthread))
 $(eval $(call unit,test_dp_rows,$(call objs,dataplane,rows counters shm) $(CTL_SHM_OBJS),))

@@ -4,6 +4,7 @@ exit codes as rabbitmqctl's, pools at their baseline after clients died in every
 
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -272,6 +273,12 @@ def tables():
     latency = lab.tickctl("latency").stdout
     for stage in ("parsed", "routed", "rendered", "tx"):
         assert stage in latency, latency
+    # What kept the worker from its port longest, when, how often; and each poll's own longest.
+    assert re.search(r"worker 0: longest turn [0-9.]+ .?s, [0-9.]+ .?s ago, in \w", latency), latency
+    turns, over_5, over_50, over_500 = map(int, re.search(r"turns (\d+), over 5 us (\d+), over 50 us (\d+), over 500 us (\d+)", latency).groups())
+    assert turns > over_5 >= over_50 >= over_500, latency
+    for poll in ("receive", "operations", "tcp timers", "flush", "transmit", "rows", "counters"):
+        assert re.search(rf" {poll} [0-9.]+ .?s", latency), latency
     assert lab.json("status"), "an empty status"
 
 

@@ -265,7 +265,7 @@ void bk_fini(struct bk *k)
 	assert_true(bk_apply(k, &(struct amqp_record){.kind = AMQP_OP_RESET}));
 	k->control_full = false;
 	bk_run(k);
-	while (k->b->garbage_first != AMQP_NONE)
+	while (k->b->garbage_first != AMQP_NONE || k->b->given_up_first != NULL)
 		bk_run(k);
 	bk_release(k, k->refs_count);
 	bk_check(k);

@@ -146,7 +146,7 @@ static void many_messages_of_two_consumers_interleave_again_in_linear_time(void 
 {
 	struct bk *k = start(NO_TABLE);
 	struct bk_conn *p = bk_connect(k, 1), *a = bk_connect(k, 1), *b = bk_connect(k, 1);
-	uint64_t seq = 0;
+	uint64_t seq = 0, turns = 0;
 
 	(void)state;
 	bk_consume(a, 1, "q", "t", false);
@@ -157,10 +157,116 @@ static void many_messages_of_two_consumers_interleave_again_in_linear_time(void 
 	bk_say(b, 1, 60, 30, "t", 1u);
 	bk_disconnect(a);
 	bk_disconnect(b);
-	bk_check(k);
+	/* Not all at once: ticks wait no longer than a step takes, and until its step a message is one that was delivered. */
+	assert_int_equal(k->b->queues[0].ready_count, 0);
+	while (k->b->given_up_first != NULL) {
+		uint32_t before = k->b->queues[0].ready_count;
+
+		amqp_tick(k->b);
+		bk_check(k);
+		assert_in_range(k->b->queues[0].ready_count - before, 1, 32);
+		assert_int_equal(k->b->queues[0].ready_count + k->b->queues[0].unacked_count, 3000);
+		turns++;
+	}
+	assert_in_range(turns, 3000 / 32, 3000 / 16);
 	for (uint32_t i = k->b->queues[0].ready_first; i != AMQP_NONE; i = k->b->entries[i].next)
 		assert_int_equal(k->b->entries[i].seq, seq++);
 	assert_int_equal(seq, 3000);
+	bk_fini(k);
+}
+
+/* One turn of a worker; how many unacknowledged ones of the queue it settled. */
+static uint32_t settled_in_a_turn(struct bk *k)
+{
+	uint32_t before = k->b->queues[0].unacked_count;
+
+	k->now_ns += 1000;
+	amqp_set_now(k->b, k->now_ns, 1700000000);
+	amqp_tick(k->b);
+	amqp_burst_end(k->b);
+	bk_check(k);
+	return before - k->b->queues[0].unacked_count;
+}
+
+static void an_ack_of_very_many_is_worked_off_in_steps_and_its_connection_waits(void **state)
+{
+	struct bk *k = start(NO_TABLE);
+	struct bk_conn *p = bk_connect(k, 1), *c = bk_connect(k, 2);
+	uint32_t turns = 0;
+
+	(void)state;
+	bk_consume(c, 1, "q", "t", false);
+	for (unsigned i = 0; i < 2000; i++)
+		bk_publish(p, 1, "", "q", "m");
+	bk_run(k);
+	bk_read(c);
+	bk_say(c, 1, 60, 80, (uint64_t)1999, 1u);  /* ack, multiple */
+	bk_say(c, 2, 20, 40, 200u, "bye", 0u, 0u); /* and something that is answered */
+	assert_int_equal(k->b->queues[0].unacked_count, 2000 - 40);
+	while (k->b->queues[0].unacked_count > 1) {
+		assert_string_equal(bk_read(c), "");
+		assert_in_range(settled_in_a_turn(k), 1, 2 * 64);
+		turns++;
+	}
+	assert_in_range(turns, 1999 / 128, 1999 / 32);
+	assert_int_equal(k->b->queues[0].acked, 1999);
+	assert_int_equal(k->b->counters[AMQP_CNT_stalls_memory], 0);
+	bk_assert_read(c, "2 channel.close_ok()\n");
+	bk_say(c, 1, 60, 80, (uint64_t)2000, 0u);
+	assert_int_equal(k->b->queues[0].unacked_count, 0);
+	bk_check(k);
+	bk_fini(k);
+}
+
+/* Tag 0 means what the client has seen when it says so, not what it is sent while that is worked off. */
+static void an_ack_of_all_in_steps_spares_what_is_delivered_meanwhile(void **state)
+{
+	struct bk *k = start(NO_TABLE);
+	struct bk_conn *p = bk_connect(k, 1), *c = bk_connect(k, 1);
+
+	(void)state;
+	bk_consume(c, 1, "q", "t", false);
+	for (unsigned i = 0; i < 1000; i++)
+		bk_publish(p, 1, "", "q", "m");
+	bk_run(k);
+	bk_say(c, 1, 60, 80, (uint64_t)0, 1u);
+	assert_int_equal(k->b->queues[0].unacked_count, 1000 - 40);
+	bk_publish(p, 1, "", "q", "x");
+	bk_publish(p, 1, "", "q", "y");
+	bk_run(k);
+	while (k->b->queues[0].acked < 1000)
+		settled_in_a_turn(k);
+	bk_run(k);
+	assert_int_equal(k->b->queues[0].acked, 1000);
+	assert_int_equal(k->b->queues[0].unacked_count, 2);
+	bk_say(c, 1, 60, 80, (uint64_t)0, 1u); /* the next one is not mistaken for the rest of the last */
+	assert_int_equal(k->b->queues[0].unacked_count, 0);
+	bk_check(k);
+	bk_fini(k);
+}
+
+static void very_many_that_are_recovered_come_again_in_their_order(void **state)
+{
+	struct bk *k = start(NO_TABLE);
+	struct bk_conn *p = bk_connect(k, 1), *c = bk_connect(k, 1);
+	uint64_t seq = 0;
+	uint32_t turns = 0;
+
+	(void)state;
+	bk_consume(c, 1, "q", "t", false);
+	for (unsigned i = 0; i < 1500; i++)
+		bk_publish(p, 1, "", "q", "m");
+	bk_run(k);
+	bk_read(c);
+	bk_say(c, 1, 60, 30, "t", 1u); /* nobody takes them meanwhile */
+	bk_say(c, 1, 60, 110, 1u);
+	for (; k->b->queues[0].unacked_count > 0; turns++)
+		assert_in_range(settled_in_a_turn(k), 1, 2 * 64);
+	assert_in_range(turns, 1500 / 128, 1500 / 32);
+	for (uint32_t i = k->b->queues[0].ready_first; i != AMQP_NONE; i = k->b->entries[i].next)
+		assert_int_equal(k->b->entries[i].seq, seq++);
+	assert_int_equal(seq, 1500);
+	bk_assert_read(c, "1 basic.recover_ok()\n");
 	bk_fini(k);
 }
 
@@ -433,6 +539,9 @@ int main(void)
 		cmocka_unit_test(a_consumer_without_credit_is_passed_over_and_has_its_turn_again_after_an_ack),
 		cmocka_unit_test(requeued_messages_go_back_between_their_neighbours),
 		cmocka_unit_test(many_messages_of_two_consumers_interleave_again_in_linear_time),
+		cmocka_unit_test(an_ack_of_very_many_is_worked_off_in_steps_and_its_connection_waits),
+		cmocka_unit_test(an_ack_of_all_in_steps_spares_what_is_delivered_meanwhile),
+		cmocka_unit_test(very_many_that_are_recovered_come_again_in_their_order),
 		cmocka_unit_test(a_full_queue_drops_its_oldest_message),
 		cmocka_unit_test(a_queue_full_by_bytes_drops_until_the_new_message_fits),
 		cmocka_unit_test(a_queue_of_length_0_delivers_at_once_or_not_at_all),

@@ -1,5 +1,5 @@
 /*
- * test_dp_parts.c - the dataplane's small parts that need no DPDK: clock, stages, echo, watchdog.
+ * test_dp_parts.c - the dataplane's small parts that need no DPDK: clock, stages, laps, echo, watchdog.
  *
  * Owns: nothing.
  * Core: the test's only thread.
@@ -16,6 +16,7 @@
 
 #include "dataplane/clock.h"
 #include "dataplane/echo.h"
+#include "dataplane/laps.h"
 #include "dataplane/stages.h"
 #include "dataplane/watchdog.h"
 
@@ -175,6 +176,109 @@ static void buckets_hold_their_values_within_a_sixteenth(void **state)
 	assert_int_equal(ctl_hist_bucket(UINT64_MAX), CTL_HIST_BUCKETS - 1);
 }
 
+/* ---- laps ---- */
+
+static struct dp_laps laps;
+
+/* A turn of `cycles` at a clock of 1 GHz, in which one poll did something from `from` to `to`. */
+static void one_turn(enum dp_poll poll, uint32_t did, uint64_t from, uint64_t to, uint64_t cycles, uint64_t now_ns)
+{
+	dp_laps_begin(&laps, 1000000);
+	if (from != 0)
+		dp_laps_stamp(&laps, DP_POLL_receive, 1, 1000000 + from);
+	dp_laps_stamp(&laps, poll, did, 1000000 + to);
+	dp_laps_end(&laps, cycles, now_ns);
+}
+
+static const char *laps_text(void)
+{
+	static char text[32];
+
+	dp_laps_text(&laps, text, sizeof text);
+	return text;
+}
+
+static void start_laps(void)
+{
+	struct dp_clock clock;
+
+	dp_clock_init(&clock, 1000000000, 0, 0);
+	dp_laps_init(&laps, &clock);
+}
+
+static void the_longest_turn_is_told_with_what_took_most_of_it(void **state)
+{
+	(void)state;
+	start_laps();
+	assert_string_equal(laps_text(), "");
+	one_turn(DP_POLL_transmit, 3, 1000, 1500, 1600, 77);
+	assert_string_equal(laps_text(), "receive: 1 frames");
+	assert_int_equal(laps.longest_cycles, 1600);
+	assert_int_equal(laps.longest_at_ns, 77);
+	one_turn(DP_POLL_operations, 4, 1000, 9000, 9100, 78);
+	assert_string_equal(laps_text(), "operations: 4 records");
+	one_turn(DP_POLL_rows, DP_POLL_WORKED, 1000, 9000, 9100, 79); /* no longer than that */
+	assert_int_equal(laps.longest_at_ns, 78);
+	one_turn(DP_POLL_rows, DP_POLL_WORKED, 1000, 9000, 9200, 80);
+	assert_string_equal(laps_text(), "rows");
+	assert_int_equal(laps.longest_at_ns, 80);
+	assert_int_equal(laps.poll_cycles[DP_POLL_receive], 1000);
+	assert_int_equal(laps.poll_cycles[DP_POLL_operations], 8000);
+	assert_int_equal(laps.poll_cycles[DP_POLL_mail], 0);
+}
+
+static void a_turn_that_was_long_behind_its_last_poll_is_no_polls_fault(void **state)
+{
+	(void)state;
+	start_laps();
+	one_turn(DP_POLL_flush, DP_POLL_WORKED, 300, 600, 5000, 1);
+	assert_string_equal(laps_text(), "no poll: its core was taken");
+	dp_laps_begin(&laps, 0);
+	dp_laps_end(&laps, 7000, 2);
+	assert_int_equal(laps.longest_at_ns, 2);
+	assert_string_equal(laps_text(), "no poll: its core was taken");
+}
+
+static void a_turn_is_busy_by_what_came_and_not_by_work_of_its_own(void **state)
+{
+	(void)state;
+	start_laps();
+	dp_laps_begin(&laps, 0);
+	assert_int_equal(laps.worked, 0);
+	dp_laps_stamp(&laps, DP_POLL_tcp_timers, DP_POLL_WORKED, 10);
+	assert_int_equal(laps.done, 0);
+	assert_int_equal(laps.worked, 1);
+	dp_laps_stamp(&laps, DP_POLL_transmit, 5, 20);
+	assert_int_equal(laps.done, 5);
+}
+
+static void long_turns_are_counted_by_length(void **state)
+{
+	static const uint64_t us[] = {1, 4, 6, 6, 49, 51, 499, 501, 100000, 2, 7};
+
+	(void)state;
+	start_laps();
+	for (size_t i = 0; i < sizeof us / sizeof us[0]; i++)
+		one_turn(DP_POLL_receive, 1, 0, us[i] * 1000, us[i] * 1000, i);
+	assert_int_equal(laps.long_turns[0], 8);
+	assert_int_equal(laps.long_turns[1], 4);
+	assert_int_equal(laps.long_turns[2], 2);
+	assert_int_equal(laps.longest_at_ns, 8);
+}
+
+static void the_words_for_any_turn_fit_their_place(void **state)
+{
+	char text[256];
+
+	(void)state;
+	for (unsigned poll = 0; poll < DP_POLL_COUNT; poll++) {
+		start_laps();
+		one_turn((enum dp_poll)poll, 999999999, 0, 100, 100, 1);
+		dp_laps_text(&laps, text, sizeof text);
+		assert_in_range(strlen(text), 1, 31);
+	}
+}
+
 /* ---- echo ---- */
 
 static const uint8_t own_mac[6] = {0x02, 0x54, 0x57, 0, 0, 2}, own_ip[4] = {198, 18, 0, 2};
@@ -306,6 +410,11 @@ int main(void)
 		cmocka_unit_test(a_stage_without_the_one_before_it_is_not_counted),
 		cmocka_unit_test(a_counter_that_steps_back_makes_a_span_of_nothing),
 		cmocka_unit_test(buckets_hold_their_values_within_a_sixteenth),
+		cmocka_unit_test(the_longest_turn_is_told_with_what_took_most_of_it),
+		cmocka_unit_test(a_turn_that_was_long_behind_its_last_poll_is_no_polls_fault),
+		cmocka_unit_test(a_turn_is_busy_by_what_came_and_not_by_work_of_its_own),
+		cmocka_unit_test(long_turns_are_counted_by_length),
+		cmocka_unit_test(the_words_for_any_turn_fit_their_place),
 		cmocka_unit_test(a_datagram_to_port_7_is_turned_round),
 		cmocka_unit_test(what_is_no_echo_request_is_left_alone),
 		cmocka_unit_test(an_echo_port_is_not_answered_by_an_echo_port),

@@ -153,7 +153,7 @@ static int tear_down(void **state)
 
 static void sweep(uint64_t now_ns)
 {
-	while (dp_rows_step(&rows, NULL, 7, now_ns) != 0)
+	while (dp_rows_step(&rows, NULL, now_ns))
 		;
 }
 
@@ -209,17 +209,51 @@ static void a_sweep_shows_every_object_of_every_pool(void **state)
 	assert_int_equal(atomic_load(&shm.header->worker[0].conns.rows_used), CONNS);
 }
 
-static void a_step_writes_no_more_rows_than_its_budget(void **state)
+/* Turns a microsecond apart until a sweep has begun and ended; how many of them wrote a row, and how long it took. */
+static uint32_t sweep_by_turns(bool busy, uint64_t from_ns, uint64_t *took_ns)
 {
-	uint32_t steps = 1;
+	uint64_t now_ns = from_ns, last_ns = from_ns;
+	uint32_t written = 0;
+
+	for (; now_ns < from_ns + 20 * SECOND_NS; now_ns += 1000) {
+		if (!dp_rows_due(&rows, busy, now_ns))
+			continue;
+		if (!dp_rows_step(&rows, NULL, now_ns))
+			break;
+		written++;
+		last_ns = now_ns;
+	}
+	*took_ns = last_ns - from_ns;
+	return written;
+}
+
+static void a_worker_that_is_never_idle_gives_rows_little_of_its_time_and_still_ends_a_sweep(void **state)
+{
+	uint64_t busy_ns, idle_ns;
 
 	(void)state;
+	pool.conns = CONNS;
 	pool.queues = QUEUES;
 	pool.queues_there = ~0ull;
-	assert_int_equal(dp_rows_step(&rows, NULL, 3, SECOND_NS), 3);
-	while (dp_rows_step(&rows, NULL, 3, SECOND_NS) == 3)
-		steps++;
-	assert_int_equal(steps, QUEUES / 3);
+	assert_int_equal(sweep_by_turns(true, SECOND_NS, &busy_ns), CONNS + QUEUES);
+	assert_int_equal(busy_ns, (CONNS + QUEUES - 1) * DP_ROWS_BUSY_NS);
+	assert_int_equal(sweep_by_turns(false, 3 * SECOND_NS, &idle_ns), CONNS + QUEUES);
+	assert_int_equal(idle_ns, (CONNS + QUEUES - 1) * DP_ROWS_IDLE_NS);
+}
+
+static void with_very_many_rows_a_busy_worker_ends_a_sweep_all_the_same(void **state)
+{
+	uint64_t took_ns;
+	uint8_t *place = calloc(100000, sizeof(struct ctl_row_consumer));
+
+	(void)state;
+	assert_non_null(place);
+	/* More than the shared memory of this test has room for: one table stands in memory of its own. */
+	rows.table[3].rows = place;
+	rows.table[3].rows_max = pool.consumers = 100000;
+	assert_int_equal(sweep_by_turns(true, SECOND_NS, &took_ns), 100000);
+	assert_in_range(took_ns, DP_ROWS_BUSY_SWEEP_NS * 9 / 10, DP_ROWS_BUSY_SWEEP_NS);
+	free(place);
 }
 
 static void the_next_sweep_waits_for_its_time(void **state)
@@ -323,7 +357,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		ROWS_TEST(a_sweep_shows_every_object_of_every_pool),
-		ROWS_TEST(a_step_writes_no_more_rows_than_its_budget),
+		ROWS_TEST(a_worker_that_is_never_idle_gives_rows_little_of_its_time_and_still_ends_a_sweep),
+		ROWS_TEST(with_very_many_rows_a_busy_worker_ends_a_sweep_all_the_same),
 		ROWS_TEST(the_next_sweep_waits_for_its_time),
 		ROWS_TEST(the_row_of_what_is_gone_is_free),
 		ROWS_TEST(a_pool_that_is_larger_than_its_table_is_cut_off),

@@ -88,8 +88,13 @@ static int fresh(void **state)
 	(void)state;
 	memset(counter, 0, sizeof counter);
 	memset(done, 0, sizeof done);
-	tx = (struct dp_tx){
-		.pool = pool, .counters = counter, .piece_pool = piece_pool, .piece_done = piece_done, .piece_ctx = &tx};
+	dp_tx_drop(&tx);
+	tx = (struct dp_tx){.pool = pool,
+			    .frame_max = RTE_MBUF_DEFAULT_DATAROOM,
+			    .counters = counter,
+			    .piece_pool = piece_pool,
+			    .piece_done = piece_done,
+			    .piece_ctx = &tx};
 	return 0;
 }
 
@@ -129,7 +134,7 @@ static void empty_the_wire(uint32_t *next)
 	while (dp_tx_burst(&tx) + receive(next, 64) != 0)
 		;
 	assert_int_equal(tx.frames_count, 0);
-	assert_int_equal(rte_mempool_in_use_count(pool), 0);
+	assert_int_equal(dp_tx_buffers_out(&tx), 0);
 }
 
 static void a_port_that_is_full_makes_alloc_say_so_and_loses_no_frame(void **state)
@@ -184,6 +189,69 @@ static void without_buffers_alloc_says_so_and_recovers(void **state)
 	assert_int_equal(next, 1);
 }
 
+static void the_pools_last_buffers_are_found_though_they_fill_no_stock(void **state)
+{
+	static struct rte_mbuf *taken[MBUFS];
+	const unsigned left = DP_TX_REFILL - 1;
+	uint32_t next = 0, sent = 0;
+
+	(void)state;
+	assert_int_equal(rte_pktmbuf_alloc_bulk(pool, taken, MBUFS - left), 0);
+	while (transmit(sent))
+		sent++;
+	assert_int_equal(sent, left);
+	assert_int_equal(counter[DP_CNT_port_tx_no_mbuf], 1);
+	rte_pktmbuf_free_bulk(taken, MBUFS - left);
+	empty_the_wire(&next);
+	assert_int_equal(next, left);
+}
+
+static void received_frames_are_the_next_that_are_sent_and_the_stock_is_bounded(void **state)
+{
+	static struct rte_mbuf *got[4 * DP_TX_STOCK_MAX];
+	uint32_t next = 0;
+	void *handle;
+
+	(void)state;
+	/* As a receive function leaves them: with lengths and flags of their own. */
+	assert_int_equal(rte_pktmbuf_alloc_bulk(pool, got, 4 * DP_TX_STOCK_MAX), 0);
+	for (unsigned i = 0; i < 4 * DP_TX_STOCK_MAX; i++) {
+		got[i]->data_off = 100;
+		got[i]->data_len = 77;
+		got[i]->pkt_len = 77;
+		got[i]->ol_flags = RTE_MBUF_F_RX_VLAN | RTE_MBUF_F_RX_VLAN_STRIPPED | RTE_MBUF_F_RX_IP_CKSUM_GOOD;
+	}
+	dp_tx_recycle(&tx, got, 1);
+	assert_ptr_equal(dp_tx_alloc(&tx, 60, &handle), (uint8_t *)got[0]->buf_addr + RTE_PKTMBUF_HEADROOM);
+	assert_ptr_equal(handle, got[0]);
+	dp_tx_recycle(&tx, (struct rte_mbuf **)&handle, 1);
+	assert_true(transmit(0));
+	assert_ptr_equal(tx.frame[0], got[0]);
+	assert_int_equal(tx.frame[0]->ol_flags, 0);
+	assert_int_equal(tx.frame[0]->data_len, 60);
+	dp_tx_recycle(&tx, got + 1, 4 * DP_TX_STOCK_MAX - 1);
+	assert_in_range(tx.stock_count, 1, DP_TX_STOCK_MAX);
+	empty_the_wire(&next);
+	assert_int_equal(next, 1);
+}
+
+static void a_received_frame_that_somebody_else_holds_is_nobodys_stock(void **state)
+{
+	struct rte_mbuf *held = rte_pktmbuf_alloc(pool), *chained = rte_pktmbuf_alloc(pool);
+
+	(void)state;
+	assert_non_null(held);
+	assert_non_null(chained);
+	rte_mbuf_refcnt_update(held, 1);
+	dp_tx_recycle(&tx, &held, 1);
+	assert_int_equal(tx.stock_count, 0);
+	rte_pktmbuf_free(held);
+	assert_int_equal(rte_pktmbuf_chain(chained, rte_pktmbuf_alloc(pool)), 0);
+	dp_tx_recycle(&tx, &chained, 1);
+	assert_int_equal(tx.stock_count, 0);
+	assert_int_equal(rte_mempool_in_use_count(pool), 0);
+}
+
 static void a_frame_larger_than_a_buffer_is_refused_and_leaks_none(void **state)
 {
 	void *handle;
@@ -191,7 +259,7 @@ static void a_frame_larger_than_a_buffer_is_refused_and_leaks_none(void **state)
 	(void)state;
 	assert_null(dp_tx_alloc(&tx, RTE_MBUF_DEFAULT_DATAROOM + 1, &handle));
 	assert_null(dp_tx_alloc(&tx, 100000, &handle));
-	assert_int_equal(rte_mempool_in_use_count(pool), 0);
+	assert_int_equal(dp_tx_buffers_out(&tx), 0);
 }
 
 static void what_the_port_never_took_is_freed_at_the_end(void **state)
@@ -210,6 +278,14 @@ static void what_the_port_never_took_is_freed_at_the_end(void **state)
 static void the_port_is_told_which_checksums_to_fill_in(void **state)
 {
 	const struct tcps_tx_meta meta = {.ip_cksum = true, .tcp_cksum = true, .l2_len = 14, .l3_len = 20, .l4_len = 32};
+	const struct tcps_tx_meta other = {.tcp_cksum = true,
+					   .ipv6 = true,
+					   .l2_len = 14,
+					   .l3_len = 40,
+					   .l4_len = 32,
+					   .tso_mss = 1000,
+					   .vlan_insert = true,
+					   .vlan_tci = 5};
 	struct rte_mbuf *m;
 	uint32_t next = 0;
 	void *handle;
@@ -227,6 +303,21 @@ static void the_port_is_told_which_checksums_to_fill_in(void **state)
 	/* The next user of that buffer does not inherit the wish. */
 	assert_true(transmit(0));
 	assert_int_equal(tx.frame[0]->ol_flags, 0);
+	/* Nor does a frame of another form that of the last. */
+	for (unsigned i = 0; i < 4; i++) {
+		const struct tcps_tx_meta *of = i % 2 == 0 ? &meta : &other;
+
+		assert_non_null(dp_tx_alloc(&tx, 60, &handle));
+		memcpy(rte_pktmbuf_mtod((struct rte_mbuf *)handle, void *), &(uint32_t){i + 1}, 4);
+		dp_tx_send(&tx, handle, 60, of);
+		assert_int_equal(tx.frame[i + 1]->ol_flags,
+				 i % 2 == 0 ? RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM | RTE_MBUF_F_TX_TCP_CKSUM
+					    : RTE_MBUF_F_TX_IPV6 | RTE_MBUF_F_TX_TCP_CKSUM | RTE_MBUF_F_TX_TCP_SEG |
+						      RTE_MBUF_F_TX_VLAN);
+		assert_int_equal(tx.frame[i + 1]->l3_len, of->l3_len);
+		assert_int_equal(tx.frame[i + 1]->tso_segsz, of->tso_mss);
+		assert_int_equal(tx.frame[i + 1]->vlan_tci, of->vlan_tci);
+	}
 	empty_the_wire(&next);
 }
 
@@ -258,7 +349,7 @@ static bool chain(const char *head, const uint32_t *lens, unsigned count)
 
 static void assert_no_buffer_is_out(void)
 {
-	assert_int_equal(rte_mempool_in_use_count(pool), 0);
+	assert_int_equal(dp_tx_buffers_out(&tx), 0);
 	assert_int_equal(rte_mempool_in_use_count(piece_pool), 0);
 }
 
@@ -376,6 +467,9 @@ int main(void)
 		cmocka_unit_test_setup(a_port_that_is_full_makes_alloc_say_so_and_loses_no_frame, fresh),
 		cmocka_unit_test_setup(a_burst_that_is_taken_in_part_keeps_the_rest_in_order, fresh),
 		cmocka_unit_test_setup(without_buffers_alloc_says_so_and_recovers, fresh),
+		cmocka_unit_test_setup(the_pools_last_buffers_are_found_though_they_fill_no_stock, fresh),
+		cmocka_unit_test_setup(received_frames_are_the_next_that_are_sent_and_the_stock_is_bounded, fresh),
+		cmocka_unit_test_setup(a_received_frame_that_somebody_else_holds_is_nobodys_stock, fresh),
 		cmocka_unit_test_setup(a_frame_larger_than_a_buffer_is_refused_and_leaks_none, fresh),
 		cmocka_unit_test_setup(what_the_port_never_took_is_freed_at_the_end, fresh),
 		cmocka_unit_test_setup(the_port_is_told_which_checksums_to_fill_in, fresh),
