@@ -26,6 +26,7 @@
 #include "dataplane/drain.h"
 #include "dataplane/echo.h"
 #include "dataplane/fib_link.h"
+#include "dataplane/grace.h"
 
 #define PUBLISH_NS      10000000ull /* counters go to shared memory this often */
 #define SLEEP_NS        50000ull    /* one step of --idle adaptive */
@@ -304,6 +305,7 @@ int dp_worker_run(void *arg)
 	set_time(w);
 	w->last_busy_ns = w->now_ns;
 	tcps_announce(w->tcp, w->now_ns);
+	dp_grace_enter(&w->loops);
 	while (!w->leave) {
 		uint32_t done;
 
@@ -314,6 +316,7 @@ int dp_worker_run(void *arg)
 		if (done == 0 && w->adaptive)
 			doze(w);
 	}
+	dp_grace_leave(&w->loops);
 	publish(w);
 	take_realtime_signals(SIG_BLOCK);
 	return 0;
