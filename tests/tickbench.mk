@@ -5,3 +5,4 @@ $(eval $(call unit,test_tickbench_wire,$(call objs,tools/tickbench,wire conn soc
 $(eval $(call unit,test_tickbench_sched,$(call objs,tools/tickbench,hist wire conn sock track topology pub findmax load),-lm -pthread))
 $(eval $(call unit,test_tickbench_options,$(call objs,tools/tickbench,options port_device topology wire conn sock),))
 $(eval $(call unit,test_tickbench_report,$(call objs,tools/tickbench,hist wire conn sock track topology pub load report_text report_json report_svg),-ljansson -lm -pthread))
+$(eval $(call unit,test_tickbench_transport,$(call objs,tools/tickbench,wire conn sock port_device),))

@@ -51,7 +51,7 @@ struct loop {
 	bool has_pub;
 	bool has_subs;
 	bool pub_wants_out;
-	bool moved; /* something was published or received in this turn */
+	bool moved;               /* something was published or received in this turn */
 	uint64_t busy_ns, all_ns; /* of the turns between the next two */
 	uint64_t measured_from_ns, measured_until_ns;
 	uint64_t next_housekeeping_ns;
@@ -437,7 +437,8 @@ static bool set_up(struct run *run)
 	for (uint32_t i = 0; i < load->subscribers; i++) {
 		struct tb_sub *s = &run->subs[i];
 		run->failed = &s->conn;
-		if (!tb_conn_open(&s->conn, load->via, &load->broker, &load->login) || !tb_topology_queue(s, load, run->exchange, i))
+		if (!tb_conn_open(&s->conn, load->via, &load->broker, &load->login) ||
+		    !tb_topology_queue(s, load, run->exchange, i))
 			return false;
 		run->bound = true;
 		/* Setting up thousands, or thousands of bindings, may outlast a heartbeat interval of the first. */

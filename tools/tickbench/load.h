@@ -71,7 +71,7 @@ struct tb_result {
 	double measured_s;
 	bool interrupted;
 	bool gave_up;
-	double busy_share; /* of the loop's time, in turns that published or received something; 0: not polling */
+	double busy_share;   /* of the loop's time, in turns that published or received something; 0: not polling */
 	enum tb_exit status; /* of the connection side: 0, 69, 70, 71, 130 */
 	char error[400];
 };

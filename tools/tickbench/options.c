@@ -204,8 +204,8 @@ static int get_ipv4(struct parse *p, const char *name, const char *text, uint8_t
 		memcpy(host, text, bytes);
 	if (inet_pton(AF_INET, host, addr) != 1 || (slash != NULL) != (prefix_len != NULL) ||
 	    (slash && (slash[1] < '0' || slash[1] > '9' || *end || length < 1 || length > 31)))
-		return refuse(p, "--%s takes an IPv4 address%s, not '%s'.", name, prefix_len ? " and the length of its network" : "",
-			      text);
+		return refuse(p, "--%s takes an IPv4 address%s, not '%s'.", name,
+			      prefix_len ? " and the length of its network" : "", text);
 	if (prefix_len)
 		*prefix_len = (uint8_t)length;
 	return -1;
@@ -220,8 +220,9 @@ static int get_port(struct parse *p, const char *text)
 	}
 	if (tb_port_device(&p->o->port, text))
 		return -1;
-	return refuse(p, "--port takes the number of a TCP port, or a DPDK device: memif, net_memif0,role=client,..., another "
-			 "net_... of DPDK, or a PCI address; not '%s'.",
+	return refuse(p,
+		      "--port takes the number of a TCP port, or a DPDK device: memif, net_memif0,role=client,..., another "
+		      "net_... of DPDK, or a PCI address; not '%s'.",
 		      text);
 }
 
@@ -431,6 +432,8 @@ static int check_port(struct parse *p)
 		return refuse(p, "--%s has no meaning without a device: name it with --port.", p->port_option);
 	if (!o->port.device[0])
 		return -1;
+	if (strncmp(o->port.device, "net_ring", 8) == 0)
+		return refuse(p, "a net_ring lies within one process, and the broker is another: take memif.");
 	if (!is_ipv4(&o->load.broker) || (o->has_vs && !is_ipv4(&o->vs)))
 		return refuse(p, "over a DPDK device the broker is named by its IPv4 address, not '%s'.",
 			      is_ipv4(&o->load.broker) ? o->vs.text : o->load.broker.text);

@@ -59,7 +59,7 @@ struct port {
 	void *mem;
 	struct stream *all, *first_ready, **last_ready;
 	uint64_t next_look_ns;
-	bool down;
+	bool down, eal_up;
 	uint64_t counter[DP_CNT_COUNT];
 	_Atomic uint64_t turns;
 	char device[TB_PORT_DEVICE_BYTES];
@@ -205,7 +205,8 @@ static void receive(uint64_t now_ns)
 		rte_prefetch0(rte_pktmbuf_mtod(frame[i], void *));
 	for (uint16_t i = 0; i < got; i++)
 		if (frame[i]->nb_segs == 1)
-			tcps_input(port.tcp, rte_pktmbuf_mtod(frame[i], const uint8_t *), frame[i]->data_len, rx_flags(frame[i]), now_ns);
+			tcps_input(port.tcp, rte_pktmbuf_mtod(frame[i], const uint8_t *), frame[i]->data_len, rx_flags(frame[i]),
+				   now_ns);
 	rte_pktmbuf_free_bulk(frame, got);
 }
 
@@ -312,7 +313,9 @@ static bool port_connect(struct tb_conn *c, const struct tb_endpoint *peer)
 		tb_conn_fail(c, TB_EXIT_INTERRUPTED, "interrupted while connecting");
 	else
 		tb_conn_fail(c, TB_EXIT_UNAVAILABLE, "cannot reach the broker at %s: %s", peer->text,
-			     strerror(port.down ? ENETDOWN : s->tcp ? ETIMEDOUT : s->why));
+			     strerror(port.down ? ENETDOWN
+				      : s->tcp  ? ETIMEDOUT
+						: s->why));
 	port_close(c);
 	return false;
 }
@@ -481,7 +484,8 @@ static int start_eal(const struct tb_port_options *o, char **argv)
 			return refuse(TB_EXIT_USAGE, "--port-eal has too many words");
 		eal[count++] = at;
 	}
-	if (rte_eal_init(count, eal) >= 0)
+	port.eal_up = rte_eal_init(count, eal) >= 0;
+	if (port.eal_up)
 		return 0;
 	return refuse(rte_errno == EINVAL ? TB_EXIT_USAGE : TB_EXIT_UNAVAILABLE,
 		      "DPDK does not start with the device %s (%s): its own lines above say more, and it must be root", o->device,
@@ -561,7 +565,8 @@ static int make_stack(const struct tb_port_options *o)
 	memset(port.mem, 0, bytes);
 	port.tcp = tcps_init(port.mem, bytes, &cfg, &stack_ops, &port, tb_now_ns());
 	if (!port.tcp)
-		return refuse(TB_EXIT_USAGE, "the TCP stack refuses its settings: look at --port-ip, --port-gateway and --port-mtu");
+		return refuse(TB_EXIT_USAGE,
+			      "the TCP stack refuses its settings: look at --port-ip, --port-gateway and --port-mtu");
 	return 0;
 }
 
@@ -578,8 +583,8 @@ static int await_link(void)
 	}
 	if (port.port.link_up)
 		return 0;
-	return refuse(TB_EXIT_UNAVAILABLE, "the link of %s does not come up: is somebody at the other end, and nobody else at this one?",
-		      port.device);
+	return refuse(TB_EXIT_UNAVAILABLE,
+		      "the link of %s does not come up: is somebody at the other end, and nobody else at this one?", port.device);
 }
 
 int tb_port_open(const struct tb_port_options *o, char **argv, const struct tb_transport **via)
@@ -614,6 +619,7 @@ void tb_port_close(void)
 		turn();
 	dp_grace_leave(&port.turns);
 	dp_port_close(&port.port);
-	rte_eal_cleanup();
+	if (port.eal_up)
+		rte_eal_cleanup();
 	free(port.mem);
 }

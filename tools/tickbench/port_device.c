@@ -37,7 +37,10 @@ static bool write_memif(struct tb_port_options *o, const char *arguments)
 	const char *path = getenv("TICKWIRE_MEMIF");
 	bool own = names_key(arguments, "socket=");
 	int n = snprintf(o->device, sizeof(o->device), "net_memif0%s%s%s%s%s", names_key(arguments, "role=") ? "" : ",role=client",
-			 own ? "" : ",socket=", own ? "" : path && path[0] ? path : MEMIF_SOCKET,
+			 own ? "" : ",socket=",
+			 own               ? ""
+			 : path && path[0] ? path
+					   : MEMIF_SOCKET,
 			 names_key(arguments, "socket-abstract=") ? "" : ",socket-abstract=no", arguments);
 
 	return n > 0 && (size_t)n < sizeof(o->device);

@@ -34,6 +34,4 @@ int tb_port_open(const struct tb_port_options *o, char **argv, const struct tb_t
 	return TB_EXIT_UNAVAILABLE;
 }
 
-void tb_port_close(void)
-{
-}
+void tb_port_close(void) {}

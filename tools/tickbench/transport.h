@@ -22,7 +22,8 @@ struct tb_transport {
 	bool (*connect)(struct tb_conn *c, const struct tb_endpoint *peer);
 	/* Returns the bytes taken, fewer when there is no room, 0 when there is none; -1 with errno when the stream has ended. */
 	long (*send)(struct tb_conn *c, const uint8_t *bytes, size_t length);
-	/* Appends what has come to the buffer. Returns how much, 0 for nothing; -1 at the end, with errno (0: the peer's own wish). */
+	/* Appends what has come to the buffer. Returns how much, 0 for nothing; -1 at the end, with errno (0: the peer's own wish).
+	 */
 	long (*fill)(struct tb_conn *c);
 	/* Waits until there is something to fill in, or room for what is queued in out, `ms` at most. */
 	void (*wait)(struct tb_conn *c, int ms);
