@@ -165,6 +165,16 @@ def refused():
         assert "403" in err, err
 
 
+@test("any device of DPDK will do: the same load over net_af_packet on a veth pair", seconds=60)
+def other_device():
+    with Lab("memif-not", "--port", "net_af_packet") as it:
+        # The kernel has its own address on that end, so tickbench takes another.
+        done = it.run("tickbench", "--port", "net_af_packet0,iface=tw0", "--port-ip", "198.18.0.9/24", "--rate", "500", "--duration", "0.5", "--warmup", "0.1",
+                      "--subscribers", "3", "--json", "-", "--quiet")
+        run = json.loads(done.stdout)["runs"][0]
+        equal((run["clean"], run["deliveries_received_count"]), (True, 900))
+
+
 @test("the lab gives back the hugepages that it was asked to add, and no others")
 def hugepages():
     pages = pathlib.Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
