@@ -26,6 +26,7 @@
 #include "dataplane/drain.h"
 #include "dataplane/echo.h"
 #include "dataplane/fib_link.h"
+#include "dataplane/grace.h"
 
 #define PUBLISH_NS 10000000ull /* counters go to shared memory this often */
 #define SLEEP_NS   50000ull    /* one step of --idle adaptive */
@@ -326,6 +327,7 @@ int dp_worker_run(void *arg)
 	set_time(w, rte_rdtsc());
 	w->last_busy_ns = w->now_ns;
 	tcps_announce(w->tcp, w->now_ns);
+	dp_grace_enter(&w->loops);
 	/* The end of a turn is the beginning of the next: the counter is read once for both. */
 	while (!w->leave) {
 		uint32_t done = turn(w);
@@ -336,6 +338,7 @@ int dp_worker_run(void *arg)
 			tsc = rte_rdtsc();
 		set_time(w, tsc);
 	}
+	dp_grace_leave(&w->loops);
 	publish(w);
 	take_realtime_signals(SIG_BLOCK);
 	return 0;

@@ -3,6 +3,7 @@ $(eval $(call unit,test_dp_options,$(call objs,dataplane,options values log) $(C
 $(eval $(call unit,test_dp_parts,$(call objs,dataplane,clock stages laps echo watchdog),))
 $(eval $(call unit,test_dp_shm,$(call objs,dataplane,shm mailbox) $(CTL_SHM_OBJS),-lpthread))
 $(eval $(call unit,test_dp_link,$(call objs,dataplane,link databases shm mailbox log) $(CTL_SHM_OBJS) $(MATCHER_RT_OBJS) $(MATCHER_COMPILE_OBJS),$(HS_LIBS) -lpthread))
+$(eval $(call unit,test_dp_grace,$(call objs,dataplane,grace),-lpthread))
 $(eval $(call unit,test_dp_rows,$(call objs,dataplane,rows counters shm) $(CTL_SHM_OBJS),))
 $(BUILD)/tests/unit/test_dp_tx.o: CFLAGS += $(DPDK_CFLAGS)
 $(eval $(call unit,test_dp_tx,$(call objs,dataplane,tx),$$(DPDK_LIBS)))

@@ -15,7 +15,7 @@ INSTALLED_ZSHCOMP := _tickctl _tickbench _tickwire-lab
 
 install: all
 	@install -d $(BINDIR) $(SBINDIR) $(DOCDIR) $(BASHCOMPDIR) $(ZSHCOMPDIR) $(UNITDIR) $(CONFDIR)
-	@install -m 755 $(BUILD)/bin/tickctl $(BUILD)/bin/tickbench $(BINDIR)/
+	@install -m 755 $(BUILD)/bin/tickctl $(BUILD)/bin/tickbench $(BUILD)/bin/tickbench-dpdk $(BINDIR)/
 	@install -m 755 $(BUILD)/bin/tickwire-dataplane $(BUILD)/bin/tickwire-control $(SBINDIR)/
 	@install -m 755 tools/lab $(SBINDIR)/tickwire-lab
 	@install -m 755 tools/doctor $(SBINDIR)/tickwire-doctor
@@ -31,7 +31,7 @@ install: all
 
 # The configuration stays, as a package's removal leaves it; `rm -r /etc/tickwire` ends it. Definitions in /var/lib/tickwire stay, too.
 uninstall:
-	@rm -f $(addprefix $(BINDIR)/,tickctl tickbench)
+	@rm -f $(addprefix $(BINDIR)/,tickctl tickbench tickbench-dpdk)
 	@rm -f $(addprefix $(SBINDIR)/,tickwire-dataplane tickwire-control tickwire-lab tickwire-doctor)
 	@rm -f $(addprefix $(UNITDIR)/,$(INSTALLED_UNITS))
 	@rm -f $(addprefix $(BASHCOMPDIR)/,$(INSTALLED_BASHCOMP)) $(addprefix $(ZSHCOMPDIR)/,$(INSTALLED_ZSHCOMP))

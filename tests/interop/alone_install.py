@@ -17,7 +17,7 @@ from labs import ROOT, Lab
 from tap import equal, test
 
 WANTED = {
-    "usr/bin/tickctl", "usr/bin/tickbench", "usr/sbin/tickwire-dataplane", "usr/sbin/tickwire-control", "usr/sbin/tickwire-lab",
+    "usr/bin/tickctl", "usr/bin/tickbench", "usr/bin/tickbench-dpdk", "usr/sbin/tickwire-dataplane", "usr/sbin/tickwire-control", "usr/sbin/tickwire-lab",
     "usr/sbin/tickwire-doctor", "lib/systemd/system/tickwire-dataplane.service", "lib/systemd/system/tickwire-control.service",
     "etc/tickwire/tickwire.conf", "usr/share/bash-completion/completions/tickctl", "usr/share/bash-completion/completions/tickbench",
     "usr/share/bash-completion/completions/tickwire-lab", "usr/share/zsh/vendor-completions/_tickctl",

@@ -153,6 +153,24 @@ static void everything_else_is_refused_with_a_sentence_that_names_it(void **stat
 		{"a:1 --port 3", "--port"},
 		{"[::1:5672", "[::1:5672"},
 		{"h:99999", "h:99999"},
+		{"--port memory", "--port"},
+		{"--port 3b:00", "--port"},
+		{"--port net_ring0 198.18.0.2", "net_ring"},
+		{"--port-ip 10.0.0.1/8", "--port-ip"},
+		{"--port-core 0 198.18.0.2", "--port-core"},
+		{"--port memif broker:5672", "broker:5672"},
+		{"--port memif [::1]:5672", "[::1]:5672"},
+		{"--port memif 198.18.0.2 --vs other", "other"},
+		{"--port memif 198.18.0.2 --threads 2", "--threads"},
+		{"--port memif 198.18.0.2 --poll epoll", "--poll"},
+		{"--port memif 198.18.0.2 --echo 198.18.0.2", "--echo"},
+		{"--port memif 198.18.0.2 --cpu 0", "--port-core"},
+		{"--port memif --port-ip 10.0.0.1", "--port-ip"},
+		{"--port memif --port-ip 10.0.0.1/33", "--port-ip"},
+		{"--port memif --port-ip 10.0.0.256/8", "--port-ip"},
+		{"--port memif --port-gateway 10.0.0.0.1", "--port-gateway"},
+		{"--port memif --port-core 99999", "--port-core"},
+		{"--port memif --port-mtu 100", "--port-mtu"},
 	};
 
 	(void)state;
@@ -166,6 +184,33 @@ static void everything_else_is_refused_with_a_sentence_that_names_it(void **stat
 		assert_true(length > 20 && complaint[length - 1] == '\n' && strchr(complaint, '\n') == complaint + length - 1);
 		assert_true(complaint[length - 2] == '.');
 	}
+}
+
+static void a_device_takes_the_place_of_the_broker_s_port(void **state)
+{
+	struct tb_options o;
+
+	(void)state;
+	assert_int_equal(parse(&o, "--port memif,socket=/m 198.18.0.2:5673"), -1);
+	assert_string_equal(o.port.device, "net_memif0,role=client,socket-abstract=no,socket=/m");
+	assert_string_equal(o.load.broker.text, "198.18.0.2:5673");
+	assert_memory_equal(o.port.ip, "\xC6\x12\x00\x01", 4);
+	assert_int_equal(o.port.prefix_len, 24);
+	assert_int_equal(o.port.core, 0);
+	assert_int_equal(
+		parse(&o, "--port net_af_packet0,iface=x --port 99 --host 10.0.0.9 --port-ip 10.0.0.1/8 --port-gateway 10.0.0.2"),
+		-1);
+	assert_string_equal(o.port.device, "net_af_packet0,iface=x");
+	assert_string_equal(o.load.broker.text, "10.0.0.9:99");
+	assert_memory_equal(o.port.ip, "\x0A\x00\x00\x01", 4);
+	assert_memory_equal(o.port.gateway, "\x0A\x00\x00\x02", 4);
+	assert_int_equal(o.port.prefix_len, 8);
+	assert_int_equal(parse(&o, "--port 0000:01:00.0 10.0.0.9 --port-core 0 --port-mtu 9000 --port-eal --huge-dir=/mnt"), -1);
+	assert_true(o.port.pci);
+	assert_int_equal(o.port.mtu, 9000);
+	assert_string_equal(o.port.eal, "--huge-dir=/mnt");
+	assert_int_equal(parse(&o, "--port 5673"), -1);
+	assert_string_equal(o.port.device, "");
 }
 
 static void endpoints_are_taken_apart(void **state)
@@ -223,6 +268,7 @@ int main(void)
 		cmocka_unit_test(help_and_version_leave_with_success),
 		cmocka_unit_test(everything_else_is_refused_with_a_sentence_that_names_it),
 		cmocka_unit_test(endpoints_are_taken_apart),
+		cmocka_unit_test(a_device_takes_the_place_of_the_broker_s_port),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

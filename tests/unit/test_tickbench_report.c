@@ -216,6 +216,8 @@ static void merged_rounds_add_their_counts_and_weigh_their_rates(void **state)
 	(void)state;
 	open_rig(&r, true);
 	r.a.result.measured_s = 1;
+	r.a.result.busy_share = 0.2;
+	r.b.result.busy_share = 0.6;
 	r.a.result.deliveries_per_s = 100;
 	r.b.result.measured_s = 3;
 	r.b.result.deliveries_per_s = 200;
@@ -225,6 +227,7 @@ static void merged_rounds_add_their_counts_and_weigh_their_rates(void **state)
 	assert_int_equal(r.a.result.ticks_sent_count, 4000);
 	assert_true(r.a.result.deliveries_per_s == 175);
 	assert_true(r.a.result.measured_s == 4);
+	assert_true(r.a.result.busy_share > 0.499 && r.a.result.busy_share < 0.501);
 	assert_false(tb_result_clean(&r.a.result));
 	close_rig(&r);
 }

@@ -25,6 +25,8 @@ static void open_pair(struct pair *p, uint32_t frame_max)
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
 	memset(p, 0, sizeof(*p));
+	p->conn.via = &tb_sockets;
+	p->conn.connected = true;
 	p->conn.fd = fds[0];
 	p->peer = fds[1];
 	p->conn.frame_max = frame_max;

@@ -1,4 +1,4 @@
-/* The client side of an AMQP 0-9-1 connection over a non-blocking kernel socket.
+/* The client side of an AMQP 0-9-1 connection, over whatever carries its bytes.
  * Runs inside tickbench on the thread that owns the connection.
  * Specification: AMQP 0-9-1, sections 2.2.4 and 4.2, classes connection and channel. */
 #include "tools/tickbench/conn.h"
@@ -6,15 +6,9 @@
 #include "tools/tickbench/clock.h"
 
 #include <errno.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 _Atomic int tb_stop_signal;
 
@@ -44,52 +38,6 @@ bool tb_conn_bad_frame(struct tb_conn *c, enum tb_parse why)
 	}
 }
 
-/* One address of the peer: connects within the time-out. */
-static int connect_one(const struct addrinfo *ai, const char **why)
-{
-	int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1, err = 0;
-	socklen_t err_size = sizeof(err);
-	uint64_t deadline_ns = tb_now_ns() + TB_CONNECT_TIMEOUT_NS;
-
-	if (fd < 0) {
-		*why = strerror(errno);
-		return -1;
-	}
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	if (connect(fd, ai->ai_addr, ai->ai_addrlen) != 0)
-		err = errno;
-	while (err == EINPROGRESS && !tb_stop_signal) {
-		struct pollfd p = {.fd = fd, .events = POLLOUT};
-		if (poll(&p, 1, 100) > 0)
-			getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &err_size);
-		else if (tb_now_ns() > deadline_ns)
-			err = ETIMEDOUT;
-	}
-	if (err == 0)
-		return fd;
-	*why = err == EINPROGRESS ? "interrupted" : strerror(err);
-	close(fd);
-	return -1;
-}
-
-static bool connect_any(struct tb_conn *c, const struct tb_endpoint *peer)
-{
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *all = NULL;
-	const char *why = "no address";
-	int rc = getaddrinfo(peer->host, peer->port, &hints, &all);
-
-	if (rc != 0)
-		return tb_conn_fail(c, TB_EXIT_UNAVAILABLE, "cannot find the broker %s: %s", peer->text, gai_strerror(rc));
-	for (const struct addrinfo *ai = all; ai && c->fd < 0; ai = ai->ai_next)
-		c->fd = connect_one(ai, &why);
-	freeaddrinfo(all);
-	if (c->fd >= 0)
-		return true;
-	if (tb_stop_signal)
-		return tb_conn_fail(c, TB_EXIT_INTERRUPTED, "interrupted while connecting");
-	return tb_conn_fail(c, TB_EXIT_UNAVAILABLE, "cannot reach the broker at %s: %s", peer->text, why);
-}
-
 bool tb_conn_flush(struct tb_conn *c, uint64_t now_ns)
 {
 	struct tb_out *o = &c->out;
@@ -97,10 +45,8 @@ bool tb_conn_flush(struct tb_conn *c, uint64_t now_ns)
 	if (o->overflow)
 		return tb_conn_fail(c, TB_EXIT_UNAVAILABLE, "the broker has stopped reading what this client must answer");
 	while (o->head < o->tail) {
-		ssize_t n = send(c->fd, o->bytes + o->head, o->tail - o->head, MSG_NOSIGNAL | MSG_DONTWAIT);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+		long n = c->via->send(c, o->bytes + o->head, o->tail - o->head);
+		if (n == 0)
 			break;
 		if (n < 0)
 			return tb_conn_fail(c, TB_EXIT_UNAVAILABLE, "lost the connection while sending: %s", strerror(errno));
@@ -113,26 +59,15 @@ bool tb_conn_flush(struct tb_conn *c, uint64_t now_ns)
 
 long tb_conn_fill(struct tb_conn *c, uint64_t now_ns)
 {
-	if (c->in_head) {
-		/* At most one partial frame is left here, so this move is small. */
-		memmove(c->in, c->in + c->in_head, c->in_tail - c->in_head);
-		c->in_tail -= c->in_head;
-		c->in_head = 0;
-	}
-	ssize_t n = recv(c->fd, c->in + c->in_tail, c->in_cap - c->in_tail, MSG_DONTWAIT);
-	if (n > 0) {
-		c->in_tail += (size_t)n;
+	long n = c->via->fill(c);
+
+	if (n > 0)
 		c->last_rx_ns = now_ns;
-		return n;
-	}
-	if (n == 0) {
+	if (n < 0 && errno == 0)
 		tb_conn_fail(c, TB_EXIT_UNAVAILABLE, "the broker closed the connection without a word");
-		return -1;
-	}
-	if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
-		return 0;
-	tb_conn_fail(c, TB_EXIT_UNAVAILABLE, "lost the connection while receiving: %s", strerror(errno));
-	return -1;
+	else if (n < 0)
+		tb_conn_fail(c, TB_EXIT_UNAVAILABLE, "lost the connection while receiving: %s", strerror(errno));
+	return n;
 }
 
 static int on_close(struct tb_conn *c, const struct tb_frame *f, const char *what, enum tb_method answer)
@@ -212,9 +147,8 @@ bool tb_conn_expect(struct tb_conn *c, enum tb_method wanted, struct tb_frame *r
 		if (now_ns > deadline_ns)
 			return tb_conn_fail(c, TB_EXIT_UNAVAILABLE, "%s: no answer from the broker in %u s", what,
 					    (unsigned)(TB_CALL_TIMEOUT_NS / TB_SECOND_NS));
-		struct pollfd p = {.fd = c->fd, .events = (short)(POLLIN | (c->out.head < c->out.tail ? POLLOUT : 0))};
-		poll(&p, 1, 100);
-		if (p.revents & (POLLIN | POLLHUP | POLLERR) && tb_conn_fill(c, now_ns) < 0)
+		c->via->wait(c, 100);
+		if (tb_conn_fill(c, now_ns) < 0)
 			return false;
 	}
 }
@@ -307,26 +241,32 @@ static bool handshake(struct tb_conn *c, const struct tb_login *login)
 	return tb_conn_expect(c, TB_CHANNEL_OPEN_OK, &f, "channel.open");
 }
 
-bool tb_conn_open(struct tb_conn *c, const struct tb_endpoint *peer, const struct tb_login *login)
+bool tb_conn_open(struct tb_conn *c, const struct tb_transport *via, const struct tb_endpoint *peer, const struct tb_login *login)
 {
 	memset(c, 0, sizeof(*c));
-	c->fd = -1;
+	c->via = via;
 	c->frame_max = TB_FRAME_MAX_WANTED;
 	c->in_cap = TB_CONN_IN_MIN_BYTES;
 	c->in = malloc(c->in_cap);
 	if (!c->in || !tb_out_init(&c->out, TB_CONN_OUT_BYTES))
 		return tb_conn_fail(c, TB_EXIT_OSERR, "out of memory for a connection");
-	if (!connect_any(c, peer))
+	c->connected = via->connect(c, peer);
+	if (!c->connected)
 		return false;
 	c->last_rx_ns = c->last_tx_ns = tb_now_ns();
 	return handshake(c, login);
 }
 
+static void close_stream(struct tb_conn *c)
+{
+	if (c->connected)
+		c->via->close(c);
+	c->connected = false;
+}
+
 void tb_conn_fini(struct tb_conn *c)
 {
-	if (c->fd >= 0)
-		close(c->fd);
-	c->fd = -1;
+	close_stream(c);
 	free(c->in);
 	c->in = NULL;
 	tb_out_fini(&c->out);
@@ -351,7 +291,7 @@ bool tb_conn_heartbeat(struct tb_conn *c, uint64_t now_ns)
 
 void tb_conn_begin_close(struct tb_conn *c, uint64_t now_ns)
 {
-	if (c->fd < 0 || c->failed || c->closed_by_us)
+	if (!c->connected || c->failed || c->closed_by_us)
 		return;
 	c->closed_by_us = true;
 	tb_method_begin(&c->out, 0, TB_CONNECTION_CLOSE);
@@ -367,9 +307,8 @@ void tb_conn_finish_close(struct tb_conn *c, uint64_t deadline_ns)
 	struct tb_frame f;
 
 	while (c->closed_by_us && !c->failed && tb_now_ns() < deadline_ns) {
-		struct pollfd p = {.fd = c->fd, .events = (short)(POLLIN | (c->out.head < c->out.tail ? POLLOUT : 0))};
 		int got;
-		poll(&p, 1, 20);
+		c->via->wait(c, 20);
 		if (!tb_conn_flush(c, tb_now_ns()) || tb_conn_fill(c, tb_now_ns()) < 0)
 			break;
 		while ((got = tb_conn_next(c, &f)) == 1)
@@ -379,7 +318,5 @@ void tb_conn_finish_close(struct tb_conn *c, uint64_t deadline_ns)
 			break;
 	}
 closed:
-	if (c->fd >= 0)
-		close(c->fd);
-	c->fd = -1;
+	close_stream(c);
 }

@@ -1,9 +1,10 @@
-/* One client connection to an AMQP 0-9-1 broker: non-blocking socket, handshake, synchronous calls, heartbeats, close.
+/* One client connection to an AMQP 0-9-1 broker: a stream that never blocks, handshake, synchronous calls, heartbeats, close.
  * Runs inside tickbench on the thread that owns the connection; nothing here is shared between threads.
  * Specification: AMQP 0-9-1, sections 2.2.4, 4.2 and the connection and channel classes; RabbitMQ's connection.blocked. */
 #ifndef TICKBENCH_CONN_H
 #define TICKBENCH_CONN_H
 
+#include "tools/tickbench/transport.h"
 #include "tools/tickbench/wire.h"
 
 #include <stdatomic.h>
@@ -42,7 +43,11 @@ struct tb_login {
 };
 
 struct tb_conn {
-	int fd;
+	const struct tb_transport *via;
+	bool connected;
+	int fd;       /* of a kernel socket */
+	void *stream; /* of another transport */
+	void *tag;    /* what ready() calls it */
 	uint32_t frame_max;
 	uint16_t channel_max;
 	uint16_t heartbeat_s;
@@ -63,18 +68,28 @@ struct tb_conn {
 	char version[64];
 };
 
-/* Connects, authenticates and opens the virtual host.
+/* Connects by this transport, authenticates and opens the virtual host.
  * Errors: false with failed and error set (69 unreachable, 70 the peer broke or refused the protocol, 130 interrupted). */
-bool tb_conn_open(struct tb_conn *c, const struct tb_endpoint *peer, const struct tb_login *login);
+bool tb_conn_open(struct tb_conn *c, const struct tb_transport *via, const struct tb_endpoint *peer, const struct tb_login *login);
 
-/* Frees everything; the socket is closed as it is. */
+/* Frees everything; the stream is closed as it is. */
 void tb_conn_fini(struct tb_conn *c);
 
-/* Sends what is queued in out, as much as the socket takes. Errors: false when the connection is gone. */
+/* Sends what is queued in out, as much as the transport takes. Errors: false when the connection is gone. */
 bool tb_conn_flush(struct tb_conn *c, uint64_t now_ns);
 
 /* Receives once into the buffer. Returns the bytes received, 0 when none are there, -1 when the connection is gone. */
 long tb_conn_fill(struct tb_conn *c, uint64_t now_ns);
+
+/* Moves what is not taken in yet to the front of the buffer: at most one partial frame, where all whole ones were taken. */
+static inline void tb_conn_compact(struct tb_conn *c)
+{
+	if (c->in_head == 0)
+		return;
+	memmove(c->in, c->in + c->in_head, c->in_tail - c->in_head);
+	c->in_tail -= c->in_head;
+	c->in_head = 0;
+}
 
 /* Takes the next whole frame out of the buffer. Returns 1, 0 when there is none, -1 after a framing error. */
 static inline int tb_conn_next(struct tb_conn *c, struct tb_frame *f);
@@ -90,7 +105,7 @@ bool tb_conn_expect(struct tb_conn *c, enum tb_method wanted, struct tb_frame *r
 /* Sends heartbeats when the connection has been silent for half the interval, and notices a peer silent for two. */
 bool tb_conn_heartbeat(struct tb_conn *c, uint64_t now_ns);
 
-/* Says connection.close; tb_conn_finish_close waits for the answer until the deadline and closes the socket. */
+/* Says connection.close; tb_conn_finish_close waits for the answer until the deadline and closes the stream. */
 void tb_conn_begin_close(struct tb_conn *c, uint64_t now_ns);
 void tb_conn_finish_close(struct tb_conn *c, uint64_t deadline_ns);
 

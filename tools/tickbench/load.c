@@ -1,5 +1,5 @@
 /* Runs one load: sets the topology up, drives publisher and subscribers until the ticks are through, adds the figures up.
- * Runs inside tickbench on one thread, or with the publisher on a second one; busy polling or epoll.
+ * Runs inside tickbench on one thread, or with the publisher on a second one; busy polling, or asleep until there is something.
  * Specification: none of its own; see pub.c, topology.c and conn.c. */
 #include "tools/tickbench/load.h"
 
@@ -8,17 +8,15 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/epoll.h>
 #include <unistd.h>
 
 #define TICK_SLOTS_MAX     (UINT64_C(1) << 20)
-#define DIRECT_POLL_MAX    4 /* so many sockets are cheaper to ask one by one than through epoll */
 #define HOUSEKEEPING_NS    (5 * TB_MS_NS)
 #define START_DELAY_NS     (20 * TB_MS_NS)
 #define CLOSE_TIMEOUT_NS   (3 * TB_SECOND_NS)
 #define DRAIN_HARD_FACTOR  12
 #define INTERRUPT_DRAIN_NS (500 * TB_MS_NS)
-#define EVENTS_MAX         64
+#define READY_MAX          64
 
 struct run {
 	const struct tb_load *load;
@@ -49,10 +47,13 @@ struct run {
 /* One polling loop: the publisher's, the subscribers', or both on one thread. */
 struct loop {
 	struct run *run;
-	int epoll_fd;
+	struct tb_watch watch;
 	bool has_pub;
 	bool has_subs;
 	bool pub_wants_out;
+	bool moved;               /* something was published or received in this turn */
+	uint64_t busy_ns, all_ns; /* of the turns between the next two */
+	uint64_t measured_from_ns, measured_until_ns;
 	uint64_t next_housekeeping_ns;
 };
 
@@ -117,8 +118,9 @@ static void queue_ack(struct tb_sub *s)
 }
 
 /* Reads once and takes in every whole frame. Returns false when the connection has ended. */
-static bool read_sub(struct run *run, struct tb_sub *s, uint64_t *now_ns)
+static bool read_sub(struct loop *l, struct tb_sub *s, uint64_t *now_ns)
 {
+	struct run *run = l->run;
 	struct tb_conn *c = &s->conn;
 	struct tb_frame f;
 	const uint8_t *body;
@@ -127,6 +129,7 @@ static bool read_sub(struct run *run, struct tb_sub *s, uint64_t *now_ns)
 	long n = tb_conn_fill(c, *now_ns);
 	if (n <= 0)
 		return n == 0;
+	l->moved = true;
 	/* One stamp for all that a read brought: they reached the program at the same time. */
 	*now_ns = tb_now_ns();
 	while ((got = tb_conn_next(c, &f)) == 1) {
@@ -249,12 +252,10 @@ static void housekeep(struct loop *l, uint64_t now_ns)
 /* Level-triggered writability is asked for only while the socket is full: it would wake the loop for nothing otherwise. */
 static void watch_pub_out(struct loop *l, bool wanted)
 {
-	struct epoll_event ev = {.events = EPOLLIN | (wanted ? (uint32_t)EPOLLOUT : 0), .data.ptr = NULL};
-
 	if (l->pub_wants_out == wanted)
 		return;
 	l->pub_wants_out = wanted;
-	epoll_ctl(l->epoll_fd, EPOLL_CTL_MOD, l->run->pub.conn.fd, &ev);
+	l->run->load->via->watch_out(&l->watch, &l->run->pub.conn, wanted);
 }
 
 static void publish(struct loop *l, uint64_t now_ns)
@@ -268,6 +269,7 @@ static void publish(struct loop *l, uint64_t now_ns)
 	int moved = tb_pub_step(p, now_ns, stopping);
 	if (moved < 0)
 		run->pub_lost = true;
+	l->moved |= moved > 0;
 	if (!run->load->busy_poll)
 		watch_pub_out(l, moved == 0 && p->stream.head < p->stream.tail && !stopping);
 	if (tb_pub_at_border(p) && (stopping || atomic_load_explicit(&p->sent, memory_order_relaxed) == p->sched.total))
@@ -292,12 +294,13 @@ static void wait_time(struct loop *l, uint64_t now_ns, struct timespec *ts)
 static void poll_sockets(struct loop *l, uint64_t *now_ns)
 {
 	struct run *run = l->run;
-	struct epoll_event events[EVENTS_MAX];
+	const struct tb_transport *via = run->load->via;
+	void *tags[READY_MAX];
 	struct timespec ts = {0};
 
-	if (run->load->busy_poll && l->has_subs && run->load->subscribers <= DIRECT_POLL_MAX) {
+	if (run->load->busy_poll && l->has_subs && run->load->subscribers <= via->direct_max) {
 		for (uint32_t i = 0; i < run->load->subscribers; i++)
-			if (!read_sub(run, &run->subs[i], now_ns))
+			if (!read_sub(l, &run->subs[i], now_ns))
 				connection_lost(run, &run->subs[i].conn);
 		if (l->has_pub && run->load->confirm && tb_pub_read(&run->pub, *now_ns) < 0)
 			run->pub_lost = true;
@@ -305,11 +308,11 @@ static void poll_sockets(struct loop *l, uint64_t *now_ns)
 	}
 	if (!run->load->busy_poll)
 		wait_time(l, *now_ns, &ts);
-	int n = epoll_pwait2(l->epoll_fd, events, EVENTS_MAX, &ts, NULL);
+	int n = via->ready(&l->watch, tags, READY_MAX, &ts);
 	for (int i = 0; i < n; i++) {
-		struct tb_sub *s = events[i].data.ptr;
+		struct tb_sub *s = tags[i];
 		if (s) {
-			if (!read_sub(run, s, now_ns))
+			if (!read_sub(l, s, now_ns))
 				connection_lost(run, &s->conn);
 		} else if (tb_pub_read(&run->pub, *now_ns) < 0) {
 			run->pub_lost = true;
@@ -317,12 +320,25 @@ static void poll_sockets(struct loop *l, uint64_t *now_ns)
 	}
 }
 
+/* Of the time after the warm-up alone: setting out is not what a client is busy with. */
+static void account_turn(struct loop *l, uint64_t from_ns, uint64_t now_ns)
+{
+	if (from_ns >= l->measured_from_ns && now_ns < l->measured_until_ns) {
+		l->all_ns += now_ns - from_ns;
+		l->busy_ns += l->moved ? now_ns - from_ns : 0;
+	}
+	l->moved = false;
+}
+
 static void run_loop(struct loop *l)
 {
 	struct run *run = l->run;
+	uint64_t turn_ns = 0;
 
 	while (!run->over) {
 		uint64_t now_ns = tb_now_ns();
+		account_turn(l, turn_ns, now_ns);
+		turn_ns = now_ns;
 		if (l->has_pub)
 			publish(l, now_ns);
 		poll_sockets(l, &now_ns);
@@ -339,19 +355,19 @@ static void run_loop(struct loop *l)
 
 static bool loop_init(struct loop *l, struct run *run, bool has_pub, bool has_subs)
 {
-	struct epoll_event ev = {.events = EPOLLIN};
+	const struct tb_transport *via = run->load->via;
+	const struct tb_sched *s = &run->pub.sched;
 
-	*l = (struct loop){.run = run, .has_pub = has_pub, .has_subs = has_subs};
-	l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (l->epoll_fd < 0)
+	*l = (struct loop){.run = run, .has_pub = has_pub, .has_subs = has_subs, .watch.epoll_fd = -1};
+	l->measured_from_ns = tb_sched_intended(s, s->warmup);
+	l->measured_until_ns = tb_sched_end(s);
+	if (!via->watch_open(&l->watch))
 		return false;
-	if (has_pub && epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, run->pub.conn.fd, &ev) != 0)
+	if (has_pub && !via->watch(&l->watch, &run->pub.conn, NULL))
 		return false;
-	for (uint32_t i = 0; has_subs && i < run->load->subscribers; i++) {
-		ev.data.ptr = &run->subs[i];
-		if (epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, run->subs[i].conn.fd, &ev) != 0)
+	for (uint32_t i = 0; has_subs && i < run->load->subscribers; i++)
+		if (!via->watch(&l->watch, &run->subs[i].conn, &run->subs[i]))
 			return false;
-	}
 	return true;
 }
 
@@ -374,7 +390,7 @@ static void fail_run(struct run *run, enum tb_exit status, const char *text)
 
 static void drive(struct run *run)
 {
-	struct loop subs_loop = {.epoll_fd = -1}, pub_loop = {.epoll_fd = -1};
+	struct loop subs_loop = {.watch.epoll_fd = -1}, pub_loop = {.watch.epoll_fd = -1};
 	bool two = run->load->threads == 2;
 	pthread_t thread;
 
@@ -390,10 +406,10 @@ static void drive(struct run *run)
 		if (two)
 			pthread_join(thread, NULL);
 	}
-	if (subs_loop.epoll_fd >= 0)
-		close(subs_loop.epoll_fd);
-	if (pub_loop.epoll_fd >= 0)
-		close(pub_loop.epoll_fd);
+	if (run->load->busy_poll && subs_loop.all_ns)
+		run->r->busy_share = (double)subs_loop.busy_ns / (double)subs_loop.all_ns;
+	run->load->via->watch_close(&subs_loop.watch);
+	run->load->via->watch_close(&pub_loop.watch);
 }
 
 /* ---- before and after ---- */
@@ -419,13 +435,14 @@ static bool set_up(struct run *run)
 	snprintf(run->exchange, sizeof(run->exchange), "%.200s-%s-%u", load->name ? load->name : "tickbench",
 		 tb_type_name(load->type), run->pub.run);
 	run->failed = &run->pub.conn;
-	if (!tb_conn_open(&run->pub.conn, &load->broker, &load->login) ||
+	if (!tb_conn_open(&run->pub.conn, load->via, &load->broker, &load->login) ||
 	    !tb_topology_exchange(&run->pub.conn, load, run->exchange))
 		return false;
 	for (uint32_t i = 0; i < load->subscribers; i++) {
 		struct tb_sub *s = &run->subs[i];
 		run->failed = &s->conn;
-		if (!tb_conn_open(&s->conn, &load->broker, &load->login) || !tb_topology_queue(s, load, run->exchange, i))
+		if (!tb_conn_open(&s->conn, load->via, &load->broker, &load->login) ||
+		    !tb_topology_queue(s, load, run->exchange, i))
 			return false;
 		run->bound = true;
 		/* Setting up thousands, or thousands of bindings, may outlast a heartbeat interval of the first. */
@@ -532,9 +549,6 @@ void tb_load_run(const struct tb_load *load, struct tb_result *r)
 	}
 	run->load = load;
 	run->r = r;
-	run->pub.conn.fd = -1;
-	for (uint32_t i = 0; i < load->subscribers; i++)
-		run->subs[i].conn.fd = -1;
 	if (set_up(run)) {
 		drive(run);
 		add_up(run);
@@ -617,6 +631,7 @@ void tb_result_merge(struct tb_result *dst, struct tb_result *src)
 	dst->last_most_count += src->last_most_count;
 	dst->blocked_count += src->blocked_count;
 	dst->ticks_per_s = weighed(dst->ticks_per_s, dst->measured_s, src->ticks_per_s, src->measured_s);
+	dst->busy_share = weighed(dst->busy_share, dst->measured_s, src->busy_share, src->measured_s);
 	dst->deliveries_per_s = weighed(dst->deliveries_per_s, dst->measured_s, src->deliveries_per_s, src->measured_s);
 	dst->measured_s += src->measured_s;
 	dst->interrupted |= src->interrupted;

@@ -17,6 +17,7 @@ enum tb_type { TB_TYPE_DIRECT, TB_TYPE_FANOUT, TB_TYPE_TOPIC, TB_TYPE_HEADERS, T
 const char *tb_type_name(enum tb_type type);
 
 struct tb_load {
+	const struct tb_transport *via;
 	struct tb_endpoint broker;
 	struct tb_login login;
 	enum tb_type type;
@@ -72,6 +73,7 @@ struct tb_result {
 	double measured_s;
 	bool interrupted;
 	bool gave_up;
+	double busy_share;   /* of the loop's time, in turns that published or received something; 0: not polling */
 	enum tb_exit status; /* of the connection side: 0, 69, 70, 71, 130 */
 	char error[400];
 };

@@ -5,6 +5,7 @@
 
 #include "tools/tickbench/clock.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdarg.h>
@@ -39,6 +40,7 @@ struct parse {
 	bool has_p99;
 	bool has_tries;
 	bool has_address;
+	const char *port_option; /* the last of those that only a device gives a meaning */
 	int cpu_count;
 };
 
@@ -190,6 +192,67 @@ static int get_endpoint(struct parse *p, const char *name, const char *text, con
 	return refuse(p, "--%s takes HOST:PORT (an IPv6 address in brackets), not '%s'.", name, text);
 }
 
+/* ADDR/LEN, or ADDR alone where no length is asked for. */
+static int get_ipv4(struct parse *p, const char *name, const char *text, uint8_t addr[4], uint8_t *prefix_len)
+{
+	const char *slash = strchr(text, '/');
+	char host[INET_ADDRSTRLEN] = "", *end = NULL;
+	unsigned long length = slash ? strtoul(slash + 1, &end, 10) : 0;
+	size_t bytes = slash ? (size_t)(slash - text) : strlen(text);
+
+	if (bytes < sizeof(host))
+		memcpy(host, text, bytes);
+	if (inet_pton(AF_INET, host, addr) != 1 || (slash != NULL) != (prefix_len != NULL) ||
+	    (slash && (slash[1] < '0' || slash[1] > '9' || *end || length < 1 || length > 31)))
+		return refuse(p, "--%s takes an IPv4 address%s, not '%s'.", name,
+			      prefix_len ? " and the length of its network" : "", text);
+	if (prefix_len)
+		*prefix_len = (uint8_t)length;
+	return -1;
+}
+
+/* Where the broker is: its TCP port, or the device that it is reached over. */
+static int get_port(struct parse *p, const char *text)
+{
+	if (text[0] >= '0' && text[0] <= '9' && !strchr(text, ':')) {
+		p->port = text;
+		return -1;
+	}
+	if (tb_port_device(&p->o->port, text))
+		return -1;
+	return refuse(p,
+		      "--port takes the number of a TCP port, or a DPDK device: memif, net_memif0,role=client,..., another "
+		      "net_... of DPDK, or a PCI address; not '%s'.",
+		      text);
+}
+
+/* Options of the device. */
+static int take_port(struct parse *p, int id, const char *name, const char *text)
+{
+	struct tb_port_options *o = &p->o->port;
+	uint32_t core = 0;
+	int rc;
+
+	if (id == OPT_PORT_IP || id == OPT_PORT_GATEWAY || id == OPT_PORT_CORE || id == OPT_PORT_MTU || id == OPT_PORT_EAL)
+		p->port_option = name;
+	switch (id) {
+	case OPT_PORT_IP:
+		return get_ipv4(p, name, text, o->ip, &o->prefix_len);
+	case OPT_PORT_GATEWAY:
+		return get_ipv4(p, name, text, o->gateway, NULL);
+	case OPT_PORT_CORE:
+		rc = get_count32(p, name, text, 0, (uint32_t)sysconf(_SC_NPROCESSORS_CONF) - 1, &core);
+		o->core = (int)core;
+		return rc;
+	case OPT_PORT_MTU:
+		return get_count32(p, name, text, 576, 9000, &o->mtu);
+	case OPT_PORT_EAL:
+		return get_text(p, name, text, 2000, &o->eal);
+	default:
+		return -1;
+	}
+}
+
 /* Options that say where and as whom. */
 static int take_target(struct parse *p, int id, const char *name, const char *text)
 {
@@ -200,8 +263,7 @@ static int take_target(struct parse *p, int id, const char *name, const char *te
 		p->host = text;
 		return -1;
 	case OPT_PORT:
-		p->port = text;
-		return -1;
+		return get_port(p, text);
 	case OPT_USER:
 		return get_text(p, name, text, 255, &o->load.login.user);
 	case OPT_PASSWORD:
@@ -354,6 +416,38 @@ static int check_rest(struct parse *p)
 	return -1;
 }
 
+static bool is_ipv4(const struct tb_endpoint *e)
+{
+	uint8_t addr[4];
+
+	return inet_pton(AF_INET, e->host, addr) == 1;
+}
+
+/* What a device that is polled by one thread, with no kernel behind it, cannot do. */
+static int check_port(struct parse *p)
+{
+	struct tb_options *o = p->o;
+
+	if (!o->port.device[0] && p->port_option)
+		return refuse(p, "--%s has no meaning without a device: name it with --port.", p->port_option);
+	if (!o->port.device[0])
+		return -1;
+	if (strncmp(o->port.device, "net_ring", 8) == 0)
+		return refuse(p, "a net_ring lies within one process, and the broker is another: take memif.");
+	if (!is_ipv4(&o->load.broker) || (o->has_vs && !is_ipv4(&o->vs)))
+		return refuse(p, "over a DPDK device the broker is named by its IPv4 address, not '%s'.",
+			      is_ipv4(&o->load.broker) ? o->vs.text : o->load.broker.text);
+	if (o->load.threads == 2)
+		return refuse(p, "--threads 2 does not go with a DPDK device: one thread polls it.");
+	if (!o->load.busy_poll)
+		return refuse(p, "--poll epoll does not go with a DPDK device: nothing wakes who sleeps.");
+	if (o->has_echo)
+		return refuse(p, "--echo goes through the kernel and is no floor of a DPDK device: leave it out.");
+	if (o->load.cpus[0] >= 0)
+		return refuse(p, "a DPDK device is polled by the CPU of --port-core: leave --cpu out.");
+	return -1;
+}
+
 static const char *from_environment(const char *name, const char *otherwise)
 {
 	const char *value = getenv(name);
@@ -386,7 +480,8 @@ static int take_address(struct parse *p, int argc, char **argv)
 static void set_defaults(struct tb_options *o)
 {
 	memset(o, 0, sizeof(*o));
-	o->load = (struct tb_load){.login = {.user = "guest", .password = "guest", .vhost = "/"},
+	o->load = (struct tb_load){.via = &tb_sockets,
+				   .login = {.user = "guest", .password = "guest", .vhost = "/"},
 				   .subscribers = 1,
 				   .rate_per_s = 1000,
 				   .size_bytes = 64,
@@ -398,6 +493,7 @@ static void set_defaults(struct tb_options *o)
 				   .busy_poll = true,
 				   .threads = 1,
 				   .cpus = {-1, -1}};
+	o->port = (struct tb_port_options){.ip = {198, 18, 0, 1}, .prefix_len = 24};
 	o->rounds = 1;
 	o->find_max_tries = 2;
 	o->find_max_p99_ns = 10 * TB_MS_NS;
@@ -408,6 +504,8 @@ static int take_one(struct parse *p, int id, const char *text)
 	const char *name = option_texts[id - OPT_NONE - 1].name;
 	int rc = take_target(p, id, name, text);
 
+	if (rc < 0)
+		rc = take_port(p, id, name, text);
 	if (rc < 0)
 		rc = take_load(p, id, name, text);
 	return rc < 0 ? take_other(p, id, name, text) : rc;
@@ -444,5 +542,7 @@ int tb_options_parse(struct tb_options *o, int argc, char **argv, FILE *out, FIL
 		rc = take_address(&p, argc, argv);
 	if (rc < 0)
 		rc = check_load(&p);
+	if (rc < 0)
+		rc = check_port(&p);
 	return rc < 0 ? check_rest(&p) : rc;
 }

@@ -5,6 +5,7 @@
 #define TICKBENCH_OPTIONS_H
 
 #include "tools/tickbench/load.h"
+#include "tools/tickbench/port.h"
 
 #include <stdio.h>
 
@@ -16,6 +17,7 @@
 
 struct tb_options {
 	struct tb_load load; /* the type is the first of those to run */
+	struct tb_port_options port;
 	bool all_types;
 	bool has_vs;
 	bool has_echo;

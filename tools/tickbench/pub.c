@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 
 #define STREAM_MIN_BYTES ((size_t)1024 * 1024)
 #define FILL_MAX_BYTES   ((size_t)64 * 1024) /* of one step: receiving must not starve behind a backlog */
@@ -145,10 +144,10 @@ int tb_pub_step(struct tb_pub *p, uint64_t now_ns, bool stopping)
 		p->blocked = false;
 		return 0;
 	}
-	ssize_t n = send(c->fd, p->stream.bytes + p->stream.head, length, MSG_NOSIGNAL | MSG_DONTWAIT);
-	if (n < 0) {
+	long n = c->via->send(c, p->stream.bytes + p->stream.head, length);
+	if (n <= 0) {
 		p->blocked = true;
-		if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
+		if (n == 0)
 			return 0;
 		tb_conn_fail(c, TB_EXIT_UNAVAILABLE, "lost the publisher's connection while sending: %s", strerror(errno));
 		return -1;

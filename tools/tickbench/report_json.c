@@ -164,6 +164,7 @@ static void put_counts(struct json *j, const struct tb_result *r)
 	put_real(j, "reached_ticks_per_s", r->ticks_per_s);
 	put_real(j, "reached_deliveries_per_s", r->deliveries_per_s);
 	put_real(j, "measured_s", r->measured_s);
+	put_real(j, "client_busy_share", r->busy_share);
 	put_bool(j, "interrupted", r->interrupted);
 	put_text(j, "error", r->error);
 }

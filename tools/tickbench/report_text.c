@@ -97,6 +97,8 @@ static void print_counts(FILE *out, const struct tb_entry *e)
 		(unsigned long long)r->corrupt_count);
 	fprintf(out, "  reached %.0f ticks/s and %.0f deliveries/s over %.2f s\n", r->ticks_per_s, r->deliveries_per_s,
 		r->measured_s);
+	if (r->busy_share > 0)
+		fprintf(out, "  this client was busy for %.0f %% of that time\n", 100 * r->busy_share);
 	if (r->ticks_unsent_count)
 		fprintf(out, "  %llu ticks were due but the broker did not take them before the end\n",
 			(unsigned long long)r->ticks_unsent_count);

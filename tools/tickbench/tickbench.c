@@ -301,6 +301,11 @@ int main(int argc, char **argv)
 	if (!can_write_reports(&o))
 		return TB_EXIT_CANTCREAT;
 	catch_signals();
+	if (o.port.device[0]) {
+		rc = tb_port_open(&o.port, argv, &o.load.via);
+		if (rc != 0)
+			return rc;
+	}
 	if (!raise_file_limit(o.load.subscribers + SPARE_FILES)) {
 		fprintf(stderr, "tickbench: %u subscribers need more open files than the limit allows (ulimit -n).\n",
 			o.load.subscribers);
@@ -324,5 +329,7 @@ int main(int argc, char **argv)
 	}
 	tb_hist_fini(&rep.echo.round_trip);
 	tb_hist_fini(&rep.echo.lateness);
+	if (o.port.device[0])
+		tb_port_close();
 	return rc;
 }

@@ -44,7 +44,7 @@ void tb_topology_remove(struct tb_conn *c, const char *exchange)
 {
 	struct tb_frame f;
 
-	if (c->fd < 0 || c->failed)
+	if (!c->connected || c->failed)
 		return;
 	tb_method_begin(&c->out, 1, TB_EXCHANGE_DELETE);
 	tb_put16(&c->out, 0);
