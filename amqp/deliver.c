@@ -342,7 +342,8 @@ static inline __attribute__((always_inline)) bool deliver_plain(struct amqp_brok
 }
 
 /* The message to a consumer, or onto the queue. False: there is no entry for it. */
-__attribute__((noinline)) static bool offer(struct amqp_broker *b, struct amqp_queue *q, struct amqp_channel *ch, uint32_t *direct)
+static inline __attribute__((always_inline)) bool offer(struct amqp_broker *b, struct amqp_queue *q, struct amqp_channel *ch,
+							uint32_t *direct)
 {
 	struct amqp_msg *m = ch->msg;
 	enum amqp_queued queued;
