@@ -191,8 +191,8 @@ struct tcps_conn *tcps_connect(struct tcps *t, const struct tcps_endpoint *peer,
 /* Takes one received Ethernet frame, lent for the call. Malformed frames are dropped and counted by reason. */
 void tcps_input(struct tcps *t, const uint8_t *frame, size_t len, uint32_t rx_flags, uint64_t now_ns);
 /*
- * Runs timers that are due, a bounded number of them: with more, tcps_next_deadline() has passed already, and the next call goes on.
- * Cheap when none is due. Returns whether there was anything to do.
+ * Runs timers that are due, a bounded number of them: with more, tcps_next_deadline() has passed already, and the next call goes
+ * on. Cheap when none is due. Returns whether there was anything to do.
  */
 bool tcps_tick(struct tcps *t, uint64_t now_ns);
 /* Sends what was queued and what must be acknowledged, for every connection touched since the last flush: once a burst. */

@@ -28,7 +28,7 @@ struct tcps_wheel {
 	uint64_t cur_tick;  /* every slot before this tick has been emptied, and its own unless there was too much in it */
 	uint64_t next_tick; /* no slot needs a visit before this tick */
 	uint32_t armed_count;
-	bool cascading; /* a higher level's slot of cur_tick is not empty yet */
+	bool cascading;                                              /* a higher level's slot of cur_tick is not empty yet */
 	uint64_t occupied[TCPS_WHEEL_LEVELS][TCPS_WHEEL_SLOTS / 64]; /* a set bit may be stale, a clear one never is */
 	struct tcps_timer *slot[TCPS_WHEEL_LEVELS][TCPS_WHEEL_SLOTS];
 };
