@@ -9,6 +9,7 @@
 
 #include "amqp/back.h"
 
+#define NOTICES_AT_ONCE  16u
 #define DROP_AT_ONCE_MAX 64u /* entries freed within one method; more become garbage, so that no burst waits for them */
 
 uint32_t amqp_entry_new(struct amqp_broker *b, struct amqp_queue *q, struct amqp_msg *m)
@@ -226,7 +227,7 @@ void amqp_unused_step(struct amqp_broker *b)
 {
 	if (!b->control_attached || b->dumping || b->renewing || b->resync)
 		return;
-	while (b->unused_first != AMQP_NONE) {
+	for (unsigned n = 0; n < NOTICES_AT_ONCE && b->unused_first != AMQP_NONE; n++) {
 		struct amqp_queue *q = &b->queues[b->unused_first];
 		struct amqp_record rec = {.kind = AMQP_REQ_QUEUE_UNUSED, .id = q->id};
 

@@ -33,7 +33,7 @@
 #define TURN_NS      2000u    /* from one turn to the next */
 #define WAIT_NS      1000000u /* ... where nobody has anything to do but wait for a timer */
 #define PATIENCE     200000u  /* turns of waiting */
-#define SETTLE_TURNS 100u
+#define SETTLE_TURNS 3000u    /* of a millisecond: what ten thousand log-ins armed is through, some timers a turn */
 #define WARM_BURSTS  64u
 #define OP_RING      (1u << 20)
 

@@ -610,6 +610,44 @@ static void notices_of_unused_queues_are_given_again_after_a_dump(void **state)
 	bk_fini(&k);
 }
 
+static void very_many_notices_are_given_again_some_a_turn_and_each_once(void **state)
+{
+	static struct bk k;
+	struct amqp_limits l;
+	struct bk_conn *c;
+	bool told[200] = {false};
+	uint32_t turns = 0;
+	char name[16];
+
+	(void)state;
+	bk_limits(&l);
+	bk_init(&k, &l);
+	c = bk_connect(&k, 1);
+	amqp_control_gone(k.b);
+	for (uint32_t i = 0; i < 200; i++) {
+		snprintf(name, sizeof name, "auto%u", i);
+		bk_queue_args(&k, i, name, AMQP_DEF_AUTO_DELETE, (struct amqp_span){NULL, 0});
+		bk_consume(c, 1, name, "t", true);
+		bk_say(c, 1, 60, 30, "t", 1u);
+	}
+	amqp_control_attached(k.b);
+	assert_true(bk_apply(&k, &(struct amqp_record){.kind = AMQP_OP_DUMP}));
+	for (uint32_t before = k.requests_count; turns < 100; turns++, before = k.requests_count) {
+		k.now_ns += 1000;
+		amqp_set_now(k.b, k.now_ns, 1700000000);
+		amqp_tick(k.b);
+		assert_true(k.requests_count - before <= 2 * 16);
+		for (uint32_t i = before; i < k.requests_count; i++)
+			if (k.requests[i].kind == AMQP_REQ_QUEUE_UNUSED) {
+				assert_false(told[k.requests[i].id]);
+				told[k.requests[i].id] = true;
+			}
+	}
+	for (uint32_t i = 0; i < 200; i++)
+		assert_true(told[i]);
+	bk_fini(&k);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -624,6 +662,7 @@ int main(void)
 		cmocka_unit_test(a_content_type_in_front_of_the_headers_does_not_hide_them),
 		cmocka_unit_test(a_dump_applied_to_another_broker_makes_the_same_routes),
 		cmocka_unit_test(notices_of_unused_queues_are_given_again_after_a_dump),
+		cmocka_unit_test(very_many_notices_are_given_again_some_a_turn_and_each_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -545,6 +545,40 @@ static void initial_sequence_numbers_differ_by_tuple_and_grow_with_time(void **s
 
 #define test(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
 
+/* However many timers are due together, one tick runs some of them, and says that it is not through. */
+static void very_many_timers_that_are_due_together_run_some_a_tick(void **state)
+{
+	(void)state;
+	const unsigned half_open = 60;
+	unsigned answered = 0, ticks = 0;
+	struct tcps_config cfg;
+	rig_stop();
+	rig_config(&cfg);
+	cfg.half_open_max = half_open;
+	rig_start(&cfg);
+	for (unsigned i = 0; i < half_open; i++) {
+		rig.peer_port = (uint16_t)(PEER_PORT + i);
+		rig_segment(SYN, PEER_ISS, 0, NULL, 0, NULL, 0);
+	}
+	rig_flush();
+	struct tcps_usage usage;
+	tcps_usage(rig.t, &usage);
+	assert_int_equal(usage.half_open, half_open);
+	rig_clear();
+	rig.now_ns += 1500 * MS; /* beyond the first repetition of all of them */
+	for (; answered < half_open; ticks++) {
+		assert_true(tcps_next_deadline(rig.t) <= rig.now_ns);
+		assert_true(tcps_tick(rig.t, rig.now_ns));
+		rig_flush();
+		assert_in_range(rig_count(TCPS_CNT_retransmits_syn) - answered, 0, 16);
+		answered = (unsigned)rig_count(TCPS_CNT_retransmits_syn);
+		assert_true(ticks < 100);
+	}
+	assert_int_equal(answered, half_open);
+	assert_in_range(ticks, half_open / 16, 30);
+	assert_true(tcps_next_deadline(rig.t) > rig.now_ns);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -581,6 +615,7 @@ int main(void)
 		test(a_simultaneous_open_can_be_completed_by_a_plain_ack_and_ended_by_a_reset),
 		test(ports_for_active_opens_differ_and_a_taken_tuple_is_refused),
 		test(initial_sequence_numbers_differ_by_tuple_and_grow_with_time),
+		test(very_many_timers_that_are_due_together_run_some_a_tick),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests_name("tcps_open", tests, NULL, NULL);
