@@ -183,8 +183,11 @@ def hugepages():
         equal(int(pages.read_text()) - before, 3)
         is_alive(it)
     equal(int(pages.read_text()), before)
-    lab("start", "--name", "memif-many", "--hugepages", "65536", status=69)
-    equal(int(pages.read_text()), before, "after a start that could not have them")
+    available_kb = next(int(line.split()[1]) for line in pathlib.Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
+    if available_kb < 2 * 65536 * 2048:
+        done = lab("start", "--name", "memif-many", "--hugepages", "65536", status=69)
+        assert "more than half" in done.stderr, done.stderr
+        equal(int(pages.read_text()), before, "after a start that could not have them")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ _tickwire_lab()
 		return
 		;;
 	--port)
-		mapfile -t COMPREPLY < <(compgen -W "net_tap net_af_packet net_af_xdp" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "net_tap net_af_packet net_af_xdp memif" -- "$cur")
 		return
 		;;
 	--formatter)
