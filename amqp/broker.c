@@ -464,7 +464,6 @@ bool amqp_tick(struct amqp_broker *b)
 
 static __attribute__((noinline)) void burst_end_with_work(struct amqp_broker *b)
 {
-	b->bursts++;
 	amqp_stalled_retry(b, STALLED_A_BURST);
 	amqp_drain(b, DRAIN_A_TURN);
 	amqp_confirms_flush(b);
@@ -474,6 +473,7 @@ static __attribute__((noinline)) void burst_end_with_work(struct amqp_broker *b)
 
 bool amqp_burst_end(struct amqp_broker *b)
 {
+	b->bursts++;
 	if (b->stalled.count == 0 && !drain_due(b) && b->confirm_first == AMQP_NONE && b->resets.count == 0)
 		return false;
 	burst_end_with_work(b);
