@@ -36,6 +36,11 @@ static bool have_room(struct dp_tx *tx)
 /* Many at once cost little more than one. Where the pool is nearly empty the last ones come one by one. */
 static __attribute__((noinline)) bool refill(struct dp_tx *tx)
 {
+	if (unlikely(tx->no_stock)) {
+		tx->stock[0] = rte_pktmbuf_alloc(tx->pool);
+		tx->stock_count = tx->stock[0] != NULL;
+		return tx->stock_count != 0;
+	}
 	if (rte_mempool_get_bulk(tx->pool, (void **)tx->stock, DP_TX_REFILL) == 0)
 		tx->stock_count = DP_TX_REFILL;
 	else if (rte_mempool_get(tx->pool, (void **)tx->stock) == 0)
@@ -45,6 +50,10 @@ static __attribute__((noinline)) bool refill(struct dp_tx *tx)
 
 void dp_tx_recycle(struct dp_tx *tx, struct rte_mbuf **frame, uint32_t count)
 {
+	if (unlikely(tx->no_stock)) {
+		rte_pktmbuf_free_bulk(frame, count);
+		return;
+	}
 	for (uint32_t i = 0; i < count; i++) {
 		struct rte_mbuf *m = frame[i];
 

@@ -38,6 +38,7 @@ struct dp_tx {
 	uint16_t port_id, queue;
 	bool prepare;       /* an offload is in use, so frames pass rte_eth_tx_prepare() */
 	uint16_t burst_max; /* frames that the port gets at a time; 0: as many as there are */
+	bool no_stock;      /* each buffer comes from the pool and goes back to it by itself */
 	struct rte_mempool *pool;
 	struct rte_mempool *tso_pool; /* for frames that the port cuts; NULL: it cuts none */
 	size_t frame_max;             /* what a frame of `pool` holds */

@@ -147,6 +147,7 @@ static void set_constants(struct dp_worker *w, const struct dp_options *o, const
 	w->tx.queue = w->queue;
 	w->tx.prepare = port->tx_ip_cksum || port->tx_tcp_cksum || port->tx_vlan_insert;
 	w->tx.burst_max = port->tx_burst_max;
+	w->tx.no_stock = port->tx_burst_max != 0; /* net_af_xdp: dataplane/README.md */
 	w->tx.pool = port->pool[w->idx];
 	w->tx.tso_pool = port->tso_pool[w->idx];
 	w->tx.frame_max = rte_pktmbuf_data_room_size(w->tx.pool) - RTE_PKTMBUF_HEADROOM;
