@@ -814,8 +814,10 @@ static inline void tcps_sent_settle(struct tcps_conn *c)
 		(struct tcps_sent){.next_idx = TCPS_NIL, .seq = c->snd_una, .end_seq = c->snd_nxt, .time_us = c->whole_us};
 	c->cold->sent_first_idx = c->cold->sent_last_idx = c->own_idx;
 	c->cur_off = c->snd_nxt - c->snd_una;
-	/* The timer is armed for this or before it. */
+	/* The timer is armed for this or before it, but for the microsecond that the record rounds away. */
 	c->rexmt_deadline_ns = c->t->now_ns - (uint64_t)(c->t->now_us - c->whole_us) * 1000 + tcps_rto_ns(c);
+	if (tcps_timer_armed(&c->timer))
+		tcps_conn_rearm(c, c->rexmt_deadline_ns);
 }
 
 /* [seq, end_seq) went out behind all else; `flags`: SENT_AGAIN or 0. Segments of one flush share a record. */
