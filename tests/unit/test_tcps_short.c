@@ -204,6 +204,30 @@ static void a_window_that_grew_is_given_up_after_an_idle_time_out_and_not_before
 	assert_int_equal(info.cwnd_bytes, 10 * info.mss);
 }
 
+/* A record notes microseconds: rig_check() wants a timer no later than the deadline that is worked out from it. */
+static void a_deadline_that_rounding_moves_across_a_tick_of_the_wheel_is_kept(void **state)
+{
+	(void)state;
+	struct tcps_conn_info info;
+	uint32_t end = 0;
+	for (unsigned late_ns = 1; late_ns < 1000; late_ns += 37) {
+		rig_pass(400000000);
+		tcps_info(rig.conn, &info);
+		uint64_t rto_ns = (uint64_t)info.rto_ms * 1000000, tick = ((rig.now_ns + rto_ns) >> 17) + 2;
+		rig.now_ns = (tick << 17) - rto_ns + late_ns;
+		queue(100, 'd');
+		rig_flush();
+		struct seen s = rig_expect();
+		rig.ts_ecr = s.ts_val;
+		rig_clear();
+		rig.now_ns = (rig.now_ns / 1000 + 2) * 1000; /* none of its nanoseconds is left */
+		queue(10, 'e');
+		rig_flush();
+		rig_clear();
+		rig_send(ACK, rig_own(end += 110), NULL, 0);
+	}
+}
+
 #define test(f) cmocka_unit_test_setup_teardown(f, established, rig_teardown)
 
 int main(void)
@@ -216,6 +240,7 @@ int main(void)
 		test(bytes_of_any_kind_follow_in_the_block_that_was_kept),
 		cmocka_unit_test_setup_teardown(where_blocks_are_scarce_an_empty_queue_keeps_none, few_blocks, rig_teardown),
 		test(an_older_segment_does_not_take_back_the_window_of_a_later_one),
+		test(a_deadline_that_rounding_moves_across_a_tick_of_the_wheel_is_kept),
 		test(a_window_that_grew_is_given_up_after_an_idle_time_out_and_not_before),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);
