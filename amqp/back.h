@@ -16,14 +16,17 @@ static inline uint32_t amqp_entries_free_count(const struct amqp_broker *b)
 {
 	return b->limits.entries_max - b->entries_count;
 }
+/* What became of a delivery. RETURNED: it never reached the client. */
+enum amqp_outcome { AMQP_ACKED, AMQP_REJECTED, AMQP_REQUEUED, AMQP_RETURNED };
+
 /* An entry that holds `m`, with the queue's next position; on no list yet. AMQP_NONE: the pool is exhausted. */
 uint32_t amqp_entry_new(struct amqp_broker *b, struct amqp_queue *q, struct amqp_msg *m);
 void amqp_entry_free(struct amqp_broker *b, uint32_t idx);
 void amqp_queue_append(struct amqp_broker *b, struct amqp_queue *q, uint32_t entry);
 /* Takes the head off the ready list; the caller owns the entry. AMQP_NONE: empty. */
 uint32_t amqp_queue_take_head(struct amqp_broker *b, struct amqp_queue *q);
-/* Back between its neighbours, marked redelivered; the queue's bounds hold afterwards too. */
-void amqp_queue_requeue(struct amqp_broker *b, struct amqp_queue *q, uint32_t entry);
+/* Back between its neighbours; the queue's bounds hold afterwards too. */
+void amqp_queue_requeue(struct amqp_broker *b, struct amqp_queue *q, uint32_t entry, bool redelivered);
 static inline bool amqp_queue_would_overflow(const struct amqp_queue *q, uint32_t body_bytes)
 {
 	return q->ready_count >= q->max_length || q->ready_bytes + body_bytes > q->max_length_bytes;
@@ -45,8 +48,9 @@ struct amqp_queue *amqp_queue_of_method(struct amqp_conn *c, struct amqp_channel
 
 /* ---- consumer.c ---- */
 
+bool amqp_remote_ready(struct amqp_broker *b, const struct amqp_consumer *c); /* peer.h */
 /* It may take a message now: it has credit, and its connection takes bytes. */
-static inline bool amqp_consumer_ready(const struct amqp_broker *b, const struct amqp_consumer *c)
+static inline bool amqp_consumer_ready(struct amqp_broker *b, const struct amqp_consumer *c)
 {
 	const struct amqp_channel *ch = c->ch;
 	const struct amqp_conn *conn = c->conn;
@@ -54,8 +58,10 @@ static inline bool amqp_consumer_ready(const struct amqp_broker *b, const struct
 	if (!c->no_ack && ((c->prefetch_max != 0 && c->unacked_count >= c->prefetch_max) ||
 			   (ch->prefetch_channel != 0 && ch->unacked_consumed >= ch->prefetch_channel)))
 		return false;
-	return ch->active && ch->state == AMQP_CH_OPEN && conn->state == AMQP_CONN_RUNNING && !conn->reset_due &&
-	       conn->oversize_header_bytes == 0 && b->ops.writable(conn->io);
+	if (conn->state != AMQP_CONN_RUNNING)
+		return conn->state == AMQP_CONN_PEER && amqp_remote_ready(b, c);
+	return ch->active && ch->state == AMQP_CH_OPEN && !conn->reset_due && conn->oversize_header_bytes == 0 &&
+	       b->ops.writable(conn->io);
 }
 /* The consumer to serve now, parking those without credit. NULL: none is ready. */
 struct amqp_consumer *amqp_queue_ready_consumer(struct amqp_broker *b, struct amqp_queue *q);
@@ -65,6 +71,13 @@ void amqp_channel_unpark(struct amqp_broker *b, struct amqp_channel *ch);
 void amqp_consumer_remove(struct amqp_broker *b, struct amqp_consumer *c);
 /* The queue is being deleted: its consumers go, and clients that asked for it get basic.cancel. */
 void amqp_queue_cancel_consumers(struct amqp_broker *b, struct amqp_queue *q);
+/* A consumer of another worker; NULL: there is no room. */
+struct amqp_consumer *amqp_consumer_add_remote(struct amqp_broker *b, struct amqp_queue *q, uint32_t worker, uint64_t handle,
+					       bool exclusive);
+static inline bool amqp_consumer_is_remote(const struct amqp_consumer *c)
+{
+	return c->conn->state == AMQP_CONN_PEER;
+}
 enum amqp_verdict amqp_on_consume(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args);
 enum amqp_verdict amqp_on_cancel(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args);
 enum amqp_verdict amqp_on_qos(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args);
@@ -107,9 +120,9 @@ enum amqp_sent amqp_send_content(struct amqp_conn *c, uint16_t channel, const ui
  * The channel's message to every queue of the route, from ch->route_from on; ch->route_rejected: a queue with reject-publish
  * refused it. False: a queue found no entry, since a consumer that needed none had no room after all; the rest is due later.
  */
-bool amqp_deliver_route(struct amqp_broker *b, const struct amqp_route *r, struct amqp_channel *ch);
+bool amqp_deliver_route(struct amqp_broker *b, const uint32_t *idx, uint32_t count, struct amqp_channel *ch);
 /* True when every queue of the route can take a message now without running out of entries. */
-bool amqp_route_has_room(struct amqp_broker *b, const struct amqp_route *r, const struct amqp_msg *m);
+bool amqp_route_has_room(struct amqp_broker *b, const uint32_t *idx, uint32_t count, const struct amqp_msg *m);
 
 /* ---- confirm.c ---- */
 

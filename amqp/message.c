@@ -7,7 +7,7 @@
  */
 #include <assert.h>
 
-#include "amqp/wire.h"
+#include "amqp/peer.h"
 
 #define FRAME_END 0xce
 
@@ -45,6 +45,8 @@ struct amqp_msg *amqp_msg_new(struct amqp_broker *b, struct amqp_span exchange, 
 		return NULL;
 	m->refs = 1;
 	m->flags = 0;
+	m->data = (uint8_t *)(m + 1);
+	m->original = NULL;
 	m->template_bytes = (uint32_t)bytes;
 	m->names_bytes = names;
 	m->header_frame_at = header_at;
@@ -79,7 +81,10 @@ void amqp_msg_unref(struct amqp_broker *b, struct amqp_msg *m)
 	if (--m->refs != 0)
 		return;
 	b->messages_count--;
-	amqp_pool_free(b->pool, m);
+	if (m->original != NULL)
+		amqp_msg_give_back(b, m);
+	else
+		amqp_pool_free(b->pool, m);
 }
 
 void amqp_msg_lend(struct amqp_broker *b, struct amqp_msg *m)

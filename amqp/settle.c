@@ -8,7 +8,7 @@
  */
 #include <assert.h>
 
-#include "amqp/back.h"
+#include "amqp/peer.h"
 
 static struct amqp_unacked *at(const struct amqp_channel *ch, uint32_t i)
 {
@@ -95,10 +95,8 @@ void amqp_unacked_forget_consumer(struct amqp_broker *b, struct amqp_consumer *c
 	assert(c->unacked_count == 0);
 }
 
-enum outcome { ACKED, DROPPED, REQUEUED };
-
 /* One delivery is settled: its slot empties, its consumer has credit again, its entry is freed or goes back. */
-static void settle(struct amqp_broker *b, struct amqp_channel *ch, struct amqp_unacked *u, enum outcome how)
+static void settle(struct amqp_broker *b, struct amqp_channel *ch, struct amqp_unacked *u, enum amqp_outcome how)
 {
 	struct amqp_entry *e = &b->entries[u->entry];
 	struct amqp_queue *q = &b->queues[e->queue];
@@ -117,19 +115,24 @@ static void settle(struct amqp_broker *b, struct amqp_channel *ch, struct amqp_u
 		q->unacked_count--;
 		q->unacked_bytes -= e->msg->body_bytes;
 	}
-	if (how == ACKED) {
+	if (how == AMQP_ACKED) {
 		ch->acks++;
 		AMQP_COUNT(b, acks);
 		if (alive)
 			q->acked++;
 	} else {
-		AMQP_COUNT_N(b, rejects_dropped, how == DROPPED);
-		AMQP_COUNT_N(b, requeues, how == REQUEUED);
+		AMQP_COUNT_N(b, rejects_dropped, how == AMQP_REJECTED);
+		AMQP_COUNT_N(b, requeues, how == AMQP_REQUEUED);
 	}
-	if (how == REQUEUED && alive)
-		amqp_queue_requeue(b, q, entry);
-	else
+	if (amqp_queue_is_mirror(b, e->queue)) {
+		amqp_mirror_settle(b, entry, how);
+		if (alive)
+			amqp_mirror_moved(b, q);
+	} else if (how == AMQP_REQUEUED && alive) {
+		amqp_queue_requeue(b, q, entry, true);
+	} else {
 		amqp_entry_free(b, entry);
+	}
 }
 
 static void pop_settled(struct amqp_channel *ch)
@@ -157,7 +160,7 @@ static uint32_t find(const struct amqp_channel *ch, uint64_t tag)
 }
 
 /* Newest first, so that what is requeued finds its place at once (see amqp_queue_requeue). */
-static void settle_range(struct amqp_broker *b, struct amqp_channel *ch, uint32_t first, uint32_t last, enum outcome how)
+static void settle_range(struct amqp_broker *b, struct amqp_channel *ch, uint32_t first, uint32_t last, enum amqp_outcome how)
 {
 	bool was_full = ch->prefetch_channel != 0 && ch->unacked_consumed >= ch->prefetch_channel;
 
@@ -172,10 +175,10 @@ static void settle_range(struct amqp_broker *b, struct amqp_channel *ch, uint32_
 void amqp_unacked_requeue_all(struct amqp_broker *b, struct amqp_channel *ch)
 {
 	if (ch->unacked_len > 0)
-		settle_range(b, ch, 0, ch->unacked_len - 1, REQUEUED);
+		settle_range(b, ch, 0, ch->unacked_len - 1, AMQP_REQUEUED);
 }
 
-static enum amqp_verdict settle_tag(struct amqp_conn *c, struct amqp_channel *ch, uint64_t tag, bool multiple, enum outcome how,
+static enum amqp_verdict settle_tag(struct amqp_conn *c, struct amqp_channel *ch, uint64_t tag, bool multiple, enum amqp_outcome how,
 				    uint16_t method_id)
 {
 	uint32_t i;
@@ -199,7 +202,7 @@ enum amqp_verdict amqp_on_ack(struct amqp_conn *c, struct amqp_channel *ch, stru
 
 	if (args->bad)
 		return amqp_conn_error(c, 501, 60, 80, "the arguments are cut short");
-	return settle_tag(c, ch, tag, multiple, ACKED, 80);
+	return settle_tag(c, ch, tag, multiple, AMQP_ACKED, 80);
 }
 
 enum amqp_verdict amqp_on_nack(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args)
@@ -209,7 +212,7 @@ enum amqp_verdict amqp_on_nack(struct amqp_conn *c, struct amqp_channel *ch, str
 
 	if (args->bad)
 		return amqp_conn_error(c, 501, 60, 120, "the arguments are cut short");
-	return settle_tag(c, ch, tag, (bits & 1) != 0, bits & 2 ? REQUEUED : DROPPED, 120);
+	return settle_tag(c, ch, tag, (bits & 1) != 0, bits & 2 ? AMQP_REQUEUED : AMQP_REJECTED, 120);
 }
 
 enum amqp_verdict amqp_on_reject(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args)
@@ -219,7 +222,7 @@ enum amqp_verdict amqp_on_reject(struct amqp_conn *c, struct amqp_channel *ch, s
 
 	if (args->bad)
 		return amqp_conn_error(c, 501, 60, 90, "the arguments are cut short");
-	return settle_tag(c, ch, tag, false, requeue ? REQUEUED : DROPPED, 90);
+	return settle_tag(c, ch, tag, false, requeue ? AMQP_REQUEUED : AMQP_REJECTED, 90);
 }
 
 enum amqp_verdict amqp_on_recover(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args, bool reply)
