@@ -28,12 +28,12 @@ static size_t entries_of(const struct amqp_limits *l)
 size_t amqp_back_bytes(const struct amqp_limits *l)
 {
 	return padded(l->consumers_max * sizeof(struct amqp_consumer)) + padded(l->exchanges_max * sizeof(struct amqp_exchange)) +
-	       padded((l->queues_max + amqp_mirrors_max(l)) * sizeof(struct amqp_queue)) + padded(amqp_peers_bytes(l)) + padded(l->bindings_max * sizeof(struct amqp_binding)) +
-	       padded(l->rules_max * sizeof(struct amqp_rule)) + padded(entries_of(l) * sizeof(struct amqp_entry)) +
-	       padded(l->consumers_max * sizeof(uint32_t)) + padded(pow2_above(l->exchanges_max) * sizeof(uint32_t)) +
-	       padded(pow2_above(l->queues_max) * sizeof(uint32_t)) + padded(pow2_above(l->rules_max) * sizeof(uint32_t)) +
-	       padded(pow2_above(l->consumers_max) * sizeof(uint32_t)) + padded(amqp_route_bytes(l)) +
-	       padded(amqp_pool_bytes(l->message_pool_bytes));
+	       padded((l->queues_max + amqp_mirrors_max(l)) * sizeof(struct amqp_queue)) + padded(amqp_peers_bytes(l)) +
+	       padded(l->bindings_max * sizeof(struct amqp_binding)) + padded(l->rules_max * sizeof(struct amqp_rule)) +
+	       padded(entries_of(l) * sizeof(struct amqp_entry)) + padded(l->consumers_max * sizeof(uint32_t)) +
+	       padded(pow2_above(l->exchanges_max) * sizeof(uint32_t)) + padded(pow2_above(l->queues_max) * sizeof(uint32_t)) +
+	       padded(pow2_above(l->rules_max) * sizeof(uint32_t)) + padded(pow2_above(l->consumers_max) * sizeof(uint32_t)) +
+	       padded(amqp_route_bytes(l)) + padded(amqp_pool_bytes(l->message_pool_bytes));
 }
 
 static void *take(uint8_t **at, size_t bytes)

@@ -126,8 +126,8 @@ static bool distribute(struct amqp_broker *b, const struct amqp_route *r, struct
 {
 	const uint32_t *idx = &b->route_queues[r->first];
 
-	if (ch->route_from == 0 && (!amqp_route_has_room(b, idx, r->count, ch->msg) ||
-				    (r->total != r->count && !amqp_publish_has_room(b, r))))
+	if (ch->route_from == 0 &&
+	    (!amqp_route_has_room(b, idx, r->count, ch->msg) || (r->total != r->count && !amqp_publish_has_room(b, r))))
 		return false;
 	return amqp_deliver_route(b, idx, r->count, ch) && (r->total == r->count || amqp_publish_remote(b, r, ch));
 }

@@ -61,8 +61,8 @@ struct amqp_msg {
 	uint32_t header_bytes;    /* content header payload */
 	uint32_t body_frame_at;   /* offset in data[] of the body frame; == template_bytes when the body is empty */
 	uint32_t body_bytes;
-	uint32_t flags; /* AMQP_MSG_* */
-	uint8_t *data;  /* the template; behind the head, or another worker's */
+	uint32_t flags;            /* AMQP_MSG_* */
+	uint8_t *data;             /* the template; behind the head, or another worker's */
 	struct amqp_msg *original; /* another worker's, which is given back when nobody here holds this head; NULL: ours */
 	uint32_t owner;            /* that worker */
 };
@@ -201,7 +201,7 @@ struct amqp_consumer {
 	uint32_t queue_prev;
 	uint32_t chan_next, chan_prev; /* list of the channel */
 	uint32_t tag_next;             /* chain of b->tag_hash */
-	struct { /* of a consumer that stands for one of another worker */
+	struct {                       /* of a consumer that stands for one of another worker */
 		uint64_t handle, sent, sent_max, sent_bytes, passed_bytes;
 		uint32_t worker;
 	} remote;

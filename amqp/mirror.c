@@ -12,8 +12,8 @@
 #include "amqp/front.h"
 #include "amqp/peer.h"
 
-#define WINDOW       64u          /* messages that may wait in a mirror */
-#define PASSED_NEWS  (64u << 10)  /* octets that went on before the owner is told, if it has credit left */
+#define WINDOW      64u         /* messages that may wait in a mirror */
+#define PASSED_NEWS (64u << 10) /* octets that went on before the owner is told, if it has credit left */
 
 uint32_t amqp_mirrors_max(const struct amqp_limits *l)
 {
@@ -299,12 +299,8 @@ static uint32_t entry_new(struct amqp_broker *b, uint32_t worker, struct amqp_qu
 	e = &b->entries[idx];
 	b->mirror_entries_free = e->next;
 	b->mirror_entries_count++;
-	*e = (struct amqp_entry){.msg = m,
-				 .seq = q->next_seq++,
-				 .next = AMQP_NONE,
-				 .prev = AMQP_NONE,
-				 .queue = q->id,
-				 .redelivered = n->flags & 1};
+	*e = (struct amqp_entry){
+		.msg = m, .seq = q->next_seq++, .next = AMQP_NONE, .prev = AMQP_NONE, .queue = q->id, .redelivered = n->flags & 1};
 	b->mirror_origin[idx - b->limits.entries_max] = (uint64_t)worker << 32 | AMQP_NOTE_ENTRY(n);
 	return idx;
 }
@@ -416,8 +412,7 @@ enum amqp_verdict amqp_mirror_ask(struct amqp_conn *c, const struct amqp_queue *
 
 void amqp_mirror_ask_dropped(struct amqp_conn *c)
 {
-	struct amqp_mirror *m =
-		c->ask_kind == AMQP_NOTE_CONSUME ? amqp_mirror_of(c->b, c->ask_handle, c->ask_worker) : NULL;
+	struct amqp_mirror *m = c->ask_kind == AMQP_NOTE_CONSUME ? amqp_mirror_of(c->b, c->ask_handle, c->ask_worker) : NULL;
 
 	if (m != NULL)
 		amqp_mirror_ends(c->b, m);

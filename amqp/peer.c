@@ -470,9 +470,8 @@ void amqp_mail_usage(const struct amqp_broker *b, struct amqp_mail_usage *out)
 	*out = (struct amqp_mail_usage){.message_refs = b->peer_refs};
 	for (uint32_t w = 0; !amqp_is_alone(b) && w < b->peers_count; w++)
 		for (unsigned way = 0; w != b->limits.worker_idx && way < AMQP_WAYS; way++)
-			out->notes_pending +=
-				b->peers[w].out[way].head -
-				atomic_load_explicit(&b->peers[w].out[way].ring->tail, memory_order_relaxed);
+			out->notes_pending += b->peers[w].out[way].head -
+					      atomic_load_explicit(&b->peers[w].out[way].ring->tail, memory_order_relaxed);
 }
 
 const char *amqp_peers_check(const struct amqp_broker *b)

@@ -103,7 +103,7 @@ struct amqp_peer {
 		struct amqp_ring *ring;
 		uint32_t tail;
 	} in[AMQP_WAYS];
-	struct amqp_shadow *shadow; /* by slot of the publish ring */
+	struct amqp_shadow *shadow;         /* by slot of the publish ring */
 	uint32_t settle_first, settle_last; /* entries of mirrors that are settled, until the owner could be told */
 	struct amqp_msg *give_first;        /* heads of messages that nobody here holds any more; chained by `data` */
 	uint32_t mirrors_first;             /* mirrors with something to say to it */
@@ -161,17 +161,17 @@ struct amqp_mirror {
 	bool told_later; /* on peer->mirrors_first */
 	uint8_t home;
 	uint32_t generation, next;
-	uint32_t queue, stamp;       /* there */
-	uint32_t remote_consumer;    /* there */
-	uint32_t consumer;           /* here */
-	uint64_t received, granted;  /* messages that came; most that it was allowed to send */
+	uint32_t queue, stamp;        /* there */
+	uint32_t remote_consumer;     /* there */
+	uint32_t consumer;            /* here */
+	uint64_t received, granted;   /* messages that came; most that it was allowed to send */
 	uint64_t passed, told_passed; /* octets that went on to the client; of these the owner knows */
 };
 
 /* An answer in the hands of the method that asked, which takes the entry by setting it to AMQP_NONE. */
 struct amqp_answer {
 	uint16_t code;
-	uint32_t worker; /* who answers */
+	uint32_t worker;    /* who answers */
 	uint32_t id, entry; /* entry: of a message that basic.get fetched; AMQP_NONE */
 	uint64_t number[3];
 };

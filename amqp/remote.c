@@ -53,7 +53,8 @@ enum amqp_sent amqp_remote_deliver(struct amqp_broker *b, struct amqp_queue *q, 
 
 /* ---- questions ---- */
 
-static void consume(struct amqp_broker *b, uint32_t worker, const struct amqp_note *n, struct amqp_queue *q, struct amqp_note *answer)
+static void consume(struct amqp_broker *b, uint32_t worker, const struct amqp_note *n, struct amqp_queue *q,
+		    struct amqp_note *answer)
 {
 	bool exclusive = n->flags & 1;
 	struct amqp_consumer *c;

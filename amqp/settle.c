@@ -178,8 +178,8 @@ void amqp_unacked_requeue_all(struct amqp_broker *b, struct amqp_channel *ch)
 		settle_range(b, ch, 0, ch->unacked_len - 1, AMQP_REQUEUED);
 }
 
-static enum amqp_verdict settle_tag(struct amqp_conn *c, struct amqp_channel *ch, uint64_t tag, bool multiple, enum amqp_outcome how,
-				    uint16_t method_id)
+static enum amqp_verdict settle_tag(struct amqp_conn *c, struct amqp_channel *ch, uint64_t tag, bool multiple,
+				    enum amqp_outcome how, uint16_t method_id)
 {
 	uint32_t i;
 

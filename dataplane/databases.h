@@ -19,7 +19,7 @@ struct dp_db {
 	bool in_use;
 	struct match_db *db[CTL_WORKERS_MAX]; /* each worker has its own handle; NULL: it gave it back */
 	uint32_t exchange_id;
-	bool taken; /* by a worker at least */
+	bool taken;            /* by a worker at least */
 	uint32_t answers_left; /* workers in whose mail it is */
 	uint64_t generation, offset, bytes;
 };

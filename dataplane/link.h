@@ -25,7 +25,7 @@ struct dp_link {
 	struct dp_mailbox *to_worker[CTL_WORKERS_MAX], *from_worker[CTL_WORKERS_MAX];
 	uint32_t workers_count, rings_ready_count, drained_count;
 	struct dp_databases databases;
-	bool drained; /* all of them */
+	bool drained;           /* all of them */
 	uint64_t cut_off_count; /* connections that were open when the worker left */
 };
 

@@ -151,7 +151,8 @@ static int start_eal(struct dataplane *d)
 	}
 	if (count < d->options.workers) {
 		snprintf(d->err, sizeof d->err,
-			 "there are %u lcores for %u worker%s: each needs one beside the main one, which serves control; give %u with "
+			 "there are %u lcores for %u worker%s: each needs one beside the main one, which serves control; give %u "
+			 "with "
 			 "-l 0-%u or --lcores=0@0,1@1…",
 			 count, d->options.workers, d->options.workers == 1 ? "" : "s", d->options.workers + 1, d->options.workers);
 		return DP_EX_CONFIG;
@@ -296,7 +297,8 @@ static int start(struct dataplane *d)
 	if (status != 0)
 		return status;
 	dp_log(DP_LOG_INFO, "serving AMQP on %s, lcore %u%s, %s; control at %s", d->shm.layout.address_text, d->worker_lcore[0],
-	       d->options.workers > 1 ? " and others" : "", d->options.idle == DP_IDLE_POLL ? "polling" : "polling, asleep in silence", d->options.socket_path);
+	       d->options.workers > 1 ? " and others" : "",
+	       d->options.idle == DP_IDLE_POLL ? "polling" : "polling, asleep in silence", d->options.socket_path);
 	return 0;
 }
 

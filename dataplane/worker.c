@@ -30,7 +30,7 @@
 
 #define PUBLISH_NS      10000000ull /* counters go to shared memory this often */
 #define SLEEP_NS        50000ull    /* one step of --idle adaptive */
-#define NOTES_A_TURN    64u /* taken from each ring of another worker */
+#define NOTES_A_TURN    64u         /* taken from each ring of another worker */
 #define ROWS_IDLE       4u          /* rows written in an idle turn */
 #define ROWS_BUSY_EVERY 16u         /* busy turns that share one row */
 
@@ -249,8 +249,9 @@ struct poll {
 
 /* In this order a tick that comes in with one turn goes out with the same turn. */
 static const struct poll polls[] = {
-	{"receive", poll_rx},  {"others", poll_others},  {"operations", poll_ops}, {"mail", poll_mail}, {"timers", poll_timers},
-	{"drain", poll_drain}, {"flush", poll_flush},    {"transmit", poll_tx}, {"statistics", poll_statistics},
+	{"receive", poll_rx},  {"others", poll_others}, {"operations", poll_ops},
+	{"mail", poll_mail},   {"timers", poll_timers}, {"drain", poll_drain},
+	{"flush", poll_flush}, {"transmit", poll_tx},   {"statistics", poll_statistics},
 };
 #define POLLS_COUNT (sizeof polls / sizeof polls[0])
 

@@ -68,7 +68,7 @@ struct dp_worker {
 	bool burst_has_payload;
 	struct rte_mbuf *in_hand; /* the frame that the stack looks at, if other workers may know it */
 	uint32_t in_hand_stacks;  /* that had it before */
-	void *aborting; /* the amqp_conn whose transport is being reset by its own wish */
+	void *aborting;           /* the amqp_conn whose transport is being reset by its own wish */
 	uint64_t longest_cycles;
 	const char *longest_what;
 	struct {

@@ -173,8 +173,8 @@ struct tcps_ops {
 	 */
 	void (*hold)(void *ctx, void *owner);
 	/*
-	 * A segment in tcps_input() belongs to no connection here and opens none. True: it was handed to another stack with the same
-	 * addresses, which may know it. NULL: there is none; such a segment is answered with a reset.
+	 * A segment in tcps_input() belongs to no connection here and opens none. True: it was handed to another stack with the
+	 * same addresses, which may know it. NULL: there is none; such a segment is answered with a reset.
 	 */
 	bool (*elsewhere)(void *ctx);
 };

@@ -42,7 +42,7 @@ struct control {
 void control_init(struct control *c, struct net *net, const struct amqp_limits *limits);
 void control_fini(struct control *c);
 void control_start(struct control *c, uint64_t now_ns); /* attaches: dump, sync, defaults */
-void control_kill(struct control *c);                                          /* SIGKILL: everything it knew is gone */
+void control_kill(struct control *c);                   /* SIGKILL: everything it knew is gone */
 /* amqp_ops.request of a worker. */
 bool control_request(struct control *c, uint32_t worker, const struct amqp_record *rec);
 /* Nothing is on its way. */

@@ -55,7 +55,8 @@ static struct {
 static void *on_accept(void *ctx, struct tcps_conn *conn, const struct tcps_endpoint *peer, uint16_t local_port)
 {
 	(void)ctx;
-	return amqp_conn_accept(world.worker[net_below(world.net, world.workers_count)].broker, conn, "198.18.0.2", peer->port, local_port);
+	return amqp_conn_accept(world.worker[net_below(world.net, world.workers_count)].broker, conn, "198.18.0.2", peer->port,
+				local_port);
 }
 
 static void on_connected(void *user)
@@ -91,7 +92,8 @@ static struct amqp_broker *broker_of(const void *owner)
 	for (uint32_t w = 0; w < world.workers_count; w++) {
 		const struct worker *k = &world.worker[w];
 
-		if ((const uint8_t *)owner >= (const uint8_t *)k->mem && (const uint8_t *)owner < (const uint8_t *)k->mem + k->bytes)
+		if ((const uint8_t *)owner >= (const uint8_t *)k->mem &&
+		    (const uint8_t *)owner < (const uint8_t *)k->mem + k->bytes)
 			return k->broker;
 	}
 	abort();
@@ -491,8 +493,7 @@ static bool queues_empty(struct world *w)
 
 	for (uint32_t k = 0; k < w->workers_count; k++)
 		for (uint32_t i = 0; i < amqp_rows_queues(w->worker[k].broker); i++) {
-			if (amqp_row_queue(w->worker[k].broker, i, &row) &&
-			    row.messages_ready + row.messages_unacknowledged != 0)
+			if (amqp_row_queue(w->worker[k].broker, i, &row) && row.messages_ready + row.messages_unacknowledged != 0)
 				return false;
 		}
 	return true;
