@@ -151,7 +151,8 @@ static int start_eal(struct dataplane *d)
 	}
 	if (count < d->options.workers) {
 		snprintf(d->err, sizeof d->err,
-			 "there are %u lcores for %u worker%s: each needs one beside the main one, which serves control; give %u "
+			 "there are %u lcores beside the main one, which serves control, and %u worker%s, which need one each; "
+			 "give %u "
 			 "with "
 			 "-l 0-%u or --lcores=0@0,1@1…",
 			 count, d->options.workers, d->options.workers == 1 ? "" : "s", d->options.workers + 1, d->options.workers);
