@@ -148,13 +148,19 @@ struct amqp_note *amqp_note_put(struct amqp_broker *b, uint32_t worker, enum amq
 	return n;
 }
 
-/* One store a ring and burst, however many notes. */
+/*
+ * One store a ring and burst, however many notes. Questions last, and not before what is to be settled: whoever sees a question
+ * sees all that its connection did before (poll_peer() looks in the other order).
+ */
 static void tell(struct amqp_peer *p)
 {
-	for (unsigned way = 0; way < AMQP_WAYS; way++) {
-		struct amqp_out *o = &p->out[way];
+	static const enum amqp_way order[] = {AMQP_WAY_SETTLE, AMQP_WAY_PUBLISH, AMQP_WAY_DELIVER, AMQP_WAY_ASK};
+	bool settled = p->settle_first == AMQP_NONE && p->mirrors_first == AMQP_NONE;
 
-		if (o->told == o->head)
+	for (unsigned i = 0; i < AMQP_WAYS; i++) {
+		struct amqp_out *o = &p->out[order[i]];
+
+		if (o->told == o->head || (order[i] == AMQP_WAY_ASK && !settled))
 			continue;
 		o->told = o->head;
 		atomic_store_explicit(&o->ring->head, o->head, memory_order_release);
@@ -406,12 +412,16 @@ static bool take_note(struct amqp_broker *b, uint32_t worker, enum amqp_way way,
 	return true;
 }
 
-static uint32_t poll_way(struct amqp_broker *b, uint32_t worker, enum amqp_way way, uint32_t budget)
+static uint32_t head_of(const struct amqp_broker *b, uint32_t worker, enum amqp_way way)
+{
+	return atomic_load_explicit(&b->peers[worker].in[way].ring->head, memory_order_acquire);
+}
+
+static uint32_t poll_way(struct amqp_broker *b, uint32_t worker, enum amqp_way way, uint32_t head, uint32_t budget)
 {
 	struct amqp_peer *p = &b->peers[worker];
 	struct amqp_ring *ring = p->in[way].ring;
 	uint32_t first = p->in[way].tail, tail = first;
-	uint32_t head = atomic_load_explicit(&ring->head, memory_order_acquire);
 
 	while (tail != head && tail - first < budget && take_note(b, worker, way, &ring->slot[tail & (b->limits.mail_slots - 1)]))
 		tail++;
@@ -420,6 +430,22 @@ static uint32_t poll_way(struct amqp_broker *b, uint32_t worker, enum amqp_way w
 	p->in[way].tail = tail;
 	atomic_store_explicit(&ring->tail, tail, memory_order_release);
 	return tail - first;
+}
+
+/*
+ * What gives back memory and slots comes first, and questions last: what their connections published, acknowledged or rejected
+ * before is seen in the answer. But a publish that finds no room stops no question, for the answer may make some.
+ */
+static uint32_t poll_peer(struct amqp_broker *b, uint32_t w, uint32_t budget)
+{
+	uint32_t questions = head_of(b, w, AMQP_WAY_ASK), taken, published;
+
+	taken = poll_way(b, w, AMQP_WAY_SETTLE, head_of(b, w, AMQP_WAY_SETTLE), UINT32_MAX);
+	taken += poll_way(b, w, AMQP_WAY_DELIVER, head_of(b, w, AMQP_WAY_DELIVER), budget);
+	published = poll_way(b, w, AMQP_WAY_PUBLISH, head_of(b, w, AMQP_WAY_PUBLISH), budget);
+	if (published < budget)
+		taken += poll_way(b, w, AMQP_WAY_ASK, questions, budget);
+	return taken + published;
 }
 
 /* Consumers elsewhere that were parked for want of a slot, once there is one. */
@@ -433,7 +459,6 @@ static void unpark(struct amqp_broker *b, uint32_t worker)
 	amqp_channel_unpark(b, &p->channel);
 }
 
-/* What gives back memory and slots comes first. */
 uint32_t amqp_mail_poll(struct amqp_broker *b, uint32_t budget)
 {
 	uint32_t taken = 0;
@@ -441,8 +466,7 @@ uint32_t amqp_mail_poll(struct amqp_broker *b, uint32_t budget)
 	for (uint32_t w = 0; w < b->peers_count; w++) {
 		if (amqp_is_alone(b) || w == b->limits.worker_idx)
 			continue;
-		for (unsigned way = AMQP_WAYS; way-- > 0;)
-			taken += poll_way(b, w, (enum amqp_way)way, budget);
+		taken += poll_peer(b, w, budget);
 		if (b->peers[w].out[AMQP_WAY_PUBLISH].reaped != b->peers[w].out[AMQP_WAY_PUBLISH].head)
 			reap(b, &b->peers[w], AMQP_WAY_PUBLISH);
 		unpark(b, w);
