@@ -438,13 +438,18 @@ static uint32_t poll_way(struct amqp_broker *b, uint32_t worker, enum amqp_way w
  */
 static uint32_t poll_peer(struct amqp_broker *b, uint32_t w, uint32_t budget)
 {
-	uint32_t questions = head_of(b, w, AMQP_WAY_ASK), taken, published;
+	struct amqp_peer *p = &b->peers[w];
+	uint32_t taken, published;
 
+	if (p->in[AMQP_WAY_ASK].tail == p->asked) {
+		p->asked = head_of(b, w, AMQP_WAY_ASK);
+		p->published_before = head_of(b, w, AMQP_WAY_PUBLISH);
+	}
 	taken = poll_way(b, w, AMQP_WAY_SETTLE, head_of(b, w, AMQP_WAY_SETTLE), UINT32_MAX);
 	taken += poll_way(b, w, AMQP_WAY_DELIVER, head_of(b, w, AMQP_WAY_DELIVER), budget);
 	published = poll_way(b, w, AMQP_WAY_PUBLISH, head_of(b, w, AMQP_WAY_PUBLISH), budget);
-	if (published < budget)
-		taken += poll_way(b, w, AMQP_WAY_ASK, questions, budget);
+	if (published < budget || (int32_t)(p->in[AMQP_WAY_PUBLISH].tail - p->published_before) >= 0)
+		taken += poll_way(b, w, AMQP_WAY_ASK, p->asked, budget);
 	return taken + published;
 }
 

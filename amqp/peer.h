@@ -103,6 +103,7 @@ struct amqp_peer {
 		struct amqp_ring *ring;
 		uint32_t tail;
 	} in[AMQP_WAYS];
+	uint32_t asked, published_before;   /* questions up to here are due when publishes up to there were taken */
 	struct amqp_shadow *shadow;         /* by slot of the publish ring */
 	uint32_t settle_first, settle_last; /* entries of mirrors that are settled, until the owner could be told */
 	struct amqp_msg *give_first;        /* heads of messages that nobody here holds any more; chained by `data` */
