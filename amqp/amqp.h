@@ -38,8 +38,11 @@ struct amqp_limits {
 	uint64_t control_wait_ns;                               /* a declaration waits this long for control, then fails with 541 */
 	uint8_t secret[16];
 	uint8_t worker_idx;    /* makes the uids and tokens of one worker differ from those of the others */
+	uint8_t workers_count; /* in this process; 0 and 1: alone */
+	uint32_t mail_slots;   /* of each ring between two workers: a power of two from 2 on */
 	char cluster_name[64]; /* told in connection.start; federation tells brokers apart by it */
 };
+#define AMQP_WORKERS_MAX 16u
 /* Sensible limits for a software lab; the dataplane's options change single fields. */
 void amqp_limits_default(struct amqp_limits *l);
 
@@ -80,6 +83,21 @@ size_t amqp_broker_bytes(const struct amqp_limits *l);
 /* `mem` is zeroed and 64-byte aligned. Errors: NULL and a sentence in *err. */
 struct amqp_broker *amqp_broker_init(void *mem, size_t bytes, const struct amqp_limits *l, const struct amqp_ops *ops, void *ctx,
 				     const char **err);
+
+/*
+ * Several workers: the rings in which the others leave notes for one lie in one block, zeroed and 64-byte aligned, best on its
+ * own node. Every machine is given the blocks of all, its own included, before any of them runs; all have the same limits but
+ * for worker_idx.
+ */
+size_t amqp_mail_bytes(const struct amqp_limits *l);
+void amqp_mail_connect(struct amqp_broker *b, void *const *block);
+/* Takes what the others have left, up to `budget` notes a ring; returns how many. Call it every loop when there are others. */
+uint32_t amqp_mail_poll(struct amqp_broker *b, uint32_t budget);
+/* Notes taken, messages and bytes that other workers hold of this one. */
+struct amqp_mail_usage {
+	uint64_t notes_pending, message_refs;
+};
+void amqp_mail_usage(const struct amqp_broker *b, struct amqp_mail_usage *out);
 
 /* Time of the burst that follows: monotonic, and seconds since the epoch for `connected_at`. */
 void amqp_set_now(struct amqp_broker *b, uint64_t now_ns, uint64_t wall_s);

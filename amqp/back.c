@@ -5,7 +5,7 @@
  * Core: whoever makes the worker, before it runs.
  * Spec: DESIGN section 4: everything is bounded and allocated at start.
  */
-#include "amqp/back.h"
+#include "amqp/peer.h"
 
 #define COUNT_MAX (1u << 28)
 
@@ -19,15 +19,21 @@ static uint32_t pow2_above(uint32_t n)
 	return n < 2 ? 2 : 1u << (32 - (uint32_t)__builtin_clz(n - 1));
 }
 
+/* With other workers, as many again for what is here of their queues: publishes here must not use those up. */
+static size_t entries_of(const struct amqp_limits *l)
+{
+	return (size_t)l->entries_max * (l->workers_count > 1 ? 2 : 1);
+}
+
 size_t amqp_back_bytes(const struct amqp_limits *l)
 {
 	return padded(l->consumers_max * sizeof(struct amqp_consumer)) + padded(l->exchanges_max * sizeof(struct amqp_exchange)) +
-	       padded(l->queues_max * sizeof(struct amqp_queue)) + padded(l->bindings_max * sizeof(struct amqp_binding)) +
-	       padded(l->rules_max * sizeof(struct amqp_rule)) + padded(l->entries_max * sizeof(struct amqp_entry)) +
-	       padded(l->consumers_max * sizeof(uint32_t)) + padded(pow2_above(l->exchanges_max) * sizeof(uint32_t)) +
-	       padded(pow2_above(l->queues_max) * sizeof(uint32_t)) + padded(pow2_above(l->rules_max) * sizeof(uint32_t)) +
-	       padded(pow2_above(l->consumers_max) * sizeof(uint32_t)) + padded(amqp_route_bytes(l)) +
-	       padded(amqp_pool_bytes(l->message_pool_bytes));
+	       padded((l->queues_max + amqp_mirrors_max(l)) * sizeof(struct amqp_queue)) + padded(amqp_peers_bytes(l)) +
+	       padded(l->bindings_max * sizeof(struct amqp_binding)) + padded(l->rules_max * sizeof(struct amqp_rule)) +
+	       padded(entries_of(l) * sizeof(struct amqp_entry)) + padded(l->consumers_max * sizeof(uint32_t)) +
+	       padded(pow2_above(l->exchanges_max) * sizeof(uint32_t)) + padded(pow2_above(l->queues_max) * sizeof(uint32_t)) +
+	       padded(pow2_above(l->rules_max) * sizeof(uint32_t)) + padded(pow2_above(l->consumers_max) * sizeof(uint32_t)) +
+	       padded(amqp_route_bytes(l)) + padded(amqp_pool_bytes(l->message_pool_bytes));
 }
 
 static void *take(uint8_t **at, size_t bytes)
@@ -99,15 +105,16 @@ bool amqp_back_init(struct amqp_broker *b, void *mem, size_t bytes, const char *
 	}
 	b->consumers = take(&at, l->consumers_max * sizeof *b->consumers);
 	b->exchanges = take(&at, l->exchanges_max * sizeof *b->exchanges);
-	b->queues = take(&at, l->queues_max * sizeof *b->queues);
+	b->queues = take(&at, (l->queues_max + amqp_mirrors_max(l)) * sizeof *b->queues);
 	b->bindings = take(&at, l->bindings_max * sizeof *b->bindings);
 	b->rules = take(&at, l->rules_max * sizeof *b->rules);
-	b->entries = take(&at, l->entries_max * sizeof *b->entries);
+	b->entries = take(&at, entries_of(l) * sizeof *b->entries);
 	b->consumers_link = take(&at, l->consumers_max * sizeof *b->consumers_link);
 	b->exchange_hash = take_hash(&at, l->exchanges_max, &b->exchange_hash_mask);
 	b->queue_hash = take_hash(&at, l->queues_max, &b->queue_hash_mask);
 	b->rule_hash = take_hash(&at, l->rules_max, &b->rule_hash_mask);
 	b->tag_hash = take_hash(&at, l->consumers_max, &b->tag_hash_mask);
+	amqp_peers_init(b, take(&at, amqp_peers_bytes(l)));
 	if (!amqp_route_init(b, take(&at, amqp_route_bytes(l)), err))
 		return false;
 	b->pool = amqp_pool_init(at, amqp_pool_bytes(l->message_pool_bytes), l->message_pool_bytes);
@@ -116,5 +123,7 @@ bool amqp_back_init(struct amqp_broker *b, void *mem, size_t bytes, const char *
 		return false;
 	}
 	init_lists(b);
+	if (!amqp_is_alone(b))
+		amqp_mirrors_init(b);
 	return true;
 }

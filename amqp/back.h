@@ -16,14 +16,17 @@ static inline uint32_t amqp_entries_free_count(const struct amqp_broker *b)
 {
 	return b->limits.entries_max - b->entries_count;
 }
+/* What became of a delivery. RETURNED: it never reached the client. */
+enum amqp_outcome { AMQP_ACKED, AMQP_REJECTED, AMQP_REQUEUED, AMQP_RETURNED };
+
 /* An entry that holds `m`, with the queue's next position; on no list yet. AMQP_NONE: the pool is exhausted. */
 uint32_t amqp_entry_new(struct amqp_broker *b, struct amqp_queue *q, struct amqp_msg *m);
 void amqp_entry_free(struct amqp_broker *b, uint32_t idx);
 void amqp_queue_append(struct amqp_broker *b, struct amqp_queue *q, uint32_t entry);
 /* Takes the head off the ready list; the caller owns the entry. AMQP_NONE: empty. */
 uint32_t amqp_queue_take_head(struct amqp_broker *b, struct amqp_queue *q);
-/* Back between its neighbours, marked redelivered; the queue's bounds hold afterwards too. */
-void amqp_queue_requeue(struct amqp_broker *b, struct amqp_queue *q, uint32_t entry);
+/* Back between its neighbours; the queue's bounds hold afterwards too. */
+void amqp_queue_requeue(struct amqp_broker *b, struct amqp_queue *q, uint32_t entry, bool redelivered);
 static inline bool amqp_queue_would_overflow(const struct amqp_queue *q, uint32_t body_bytes)
 {
 	return q->ready_count >= q->max_length || q->ready_bytes + body_bytes > q->max_length_bytes;
@@ -45,7 +48,8 @@ struct amqp_queue *amqp_queue_of_method(struct amqp_conn *c, struct amqp_channel
 
 /* ---- consumer.c ---- */
 
-/* Its channel and its connection take messages. */
+bool amqp_remote_ready(struct amqp_broker *b, const struct amqp_consumer *c); /* peer.h */
+/* Its channel and its connection take messages; never true of one that stands for a consumer of another worker. */
 static inline bool amqp_consumer_open(const struct amqp_broker *b, const struct amqp_consumer *c)
 {
 	const struct amqp_channel *ch = c->ch;
@@ -55,14 +59,14 @@ static inline bool amqp_consumer_open(const struct amqp_broker *b, const struct 
 	       conn->oversize_header_bytes == 0 && b->ops.writable(conn->io);
 }
 /* It may take a message now: it has credit, and its connection takes bytes. */
-static inline bool amqp_consumer_ready(const struct amqp_broker *b, const struct amqp_consumer *c)
+static inline bool amqp_consumer_ready(struct amqp_broker *b, const struct amqp_consumer *c)
 {
 	const struct amqp_channel *ch = c->ch;
 
 	if (!c->no_ack && ((c->prefetch_max != 0 && c->unacked_count >= c->prefetch_max) ||
 			   (ch->prefetch_channel != 0 && ch->unacked_consumed >= ch->prefetch_channel)))
 		return false;
-	return amqp_consumer_open(b, c);
+	return amqp_consumer_open(b, c) || (c->conn->state == AMQP_CONN_PEER && amqp_remote_ready(b, c));
 }
 /* The consumer to serve now, parking those without credit. NULL: none is ready. */
 struct amqp_consumer *amqp_queue_ready_consumer(struct amqp_broker *b, struct amqp_queue *q);
@@ -72,6 +76,13 @@ void amqp_channel_unpark(struct amqp_broker *b, struct amqp_channel *ch);
 void amqp_consumer_remove(struct amqp_broker *b, struct amqp_consumer *c);
 /* The queue is being deleted: its consumers go, and clients that asked for it get basic.cancel. */
 void amqp_queue_cancel_consumers(struct amqp_broker *b, struct amqp_queue *q);
+/* A consumer of another worker; NULL: there is no room. */
+struct amqp_consumer *amqp_consumer_add_remote(struct amqp_broker *b, struct amqp_queue *q, uint32_t worker, uint64_t handle,
+					       bool exclusive);
+static inline bool amqp_consumer_is_remote(const struct amqp_consumer *c)
+{
+	return c->conn->state == AMQP_CONN_PEER;
+}
 enum amqp_verdict amqp_on_consume(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args);
 enum amqp_verdict amqp_on_cancel(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args);
 enum amqp_verdict amqp_on_qos(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args);
@@ -130,12 +141,13 @@ enum amqp_sent {
 enum amqp_sent amqp_send_content(struct amqp_conn *c, uint16_t channel, const uint8_t *head, uint32_t head_bytes,
 				 struct amqp_msg *m, uint32_t from);
 /*
- * The channel's message to every queue of the route, from ch->route_from on; ch->route_rejected: a queue with reject-publish
- * refused it. False: a queue found no entry, since a consumer that needed none had no room after all; the rest is due later.
+ * The channel's message to these queues, sorted by index: from place `start` on and round the end, or on from where it stopped
+ * (ch->route_from); ch->route_rejected: a queue with reject-publish refused it. False: a queue found no entry, since a consumer
+ * that needed none had no room after all; the rest is due later.
  */
-bool amqp_deliver_route(struct amqp_broker *b, const struct amqp_route *r, struct amqp_channel *ch);
+bool amqp_deliver_route(struct amqp_broker *b, const uint32_t *idx, uint32_t count, uint32_t start, struct amqp_channel *ch);
 /* True when every queue of the route can take a message now without running out of entries. */
-bool amqp_route_has_room(struct amqp_broker *b, const struct amqp_route *r, const struct amqp_msg *m);
+bool amqp_route_has_room(struct amqp_broker *b, const uint32_t *idx, uint32_t count, const struct amqp_msg *m);
 
 /* ---- confirm.c ---- */
 
@@ -158,7 +170,7 @@ size_t amqp_route_bytes(const struct amqp_limits *l);
 bool amqp_route_init(struct amqp_broker *b, void *mem, const char **err);
 void amqp_routes_flush(struct amqp_broker *b);
 /*
- * Place of the queue that a walk over a route that is not empty begins at. It moves on with every burst in which the route is used
+ * Place of the queue that a walk over a route's queues here begins at. It moves on with every burst in which the route is used
  * and not with every tick, since what a burst holds leaves together, in the order in which its first tick touched the connections:
  * as many ticks a burst as there are subscribers would have the same one first for ever.
  */

@@ -8,7 +8,7 @@
  */
 #include <assert.h>
 
-#include "amqp/back.h"
+#include "amqp/peer.h"
 
 #define BASIC 60u
 
@@ -65,6 +65,7 @@ static enum amqp_verdict on_publish(struct amqp_conn *c, struct amqp_channel *ch
 	ch->publish_mandatory = bits & 1;
 	ch->route_from = 0;
 	ch->route_rejected = false;
+	ch->await = 0;
 	ch->content = AMQP_CONTENT_HEADER;
 	return AMQP_DONE;
 }
@@ -120,34 +121,28 @@ static void end_publish(struct amqp_broker *b, struct amqp_channel *ch)
 	ch->content = AMQP_CONTENT_NONE;
 }
 
-enum amqp_verdict amqp_publish_finish(struct amqp_conn *c, struct amqp_channel *ch)
+/* To the queues here, then to the workers of the others. False: what is left is due later. */
+static bool distribute(struct amqp_broker *b, const struct amqp_route *r, struct amqp_channel *ch)
+{
+	const uint32_t *idx = &b->route_queues[r->first];
+
+	if (ch->route_from == 0 &&
+	    (!amqp_route_has_room(b, idx, r->count, ch->msg) || (r->total != r->count && !amqp_publish_has_room(b, r))))
+		return false;
+	return amqp_deliver_route(b, idx, r->count, amqp_route_start(b, r), ch) &&
+	       (r->total == r->count || amqp_publish_remote(b, r, ch));
+}
+
+/* It is with all queues that take it, or has been returned. */
+static enum amqp_verdict published(struct amqp_conn *c, struct amqp_channel *ch)
 {
 	struct amqp_broker *b = c->b;
-	struct amqp_msg *m = ch->msg;
-	struct amqp_span exchange = {m->data + 1, m->data[0]};
-	struct amqp_span key = {m->data + 2 + exchange.len, m->data[1 + exchange.len]};
-	const struct amqp_route *r;
 
-	stage(b, AMQP_STAGE_PARSED);
-	if (!exchange_still_there(c, ch, exchange))
-		return no_exchange(c, ch, exchange);
-	r = amqp_route(b, ch->publish_exchange, key, m);
-	ch->publish_generation = b->fib_generation; /* a flush of the routes changes it, but no exchange */
-	stage(b, AMQP_STAGE_ROUTED);
-	if (r->count == 0) {
-		if (ch->publish_mandatory && ch->route_from == 0 && !send_return(c, ch, m))
-			return AMQP_STALL;
-		AMQP_COUNT(b, publishes_unroutable);
-	} else {
-		if (ch->route_from == 0 && !amqp_route_has_room(b, r, m))
-			return AMQP_STALL;
-		if (!amqp_deliver_route(b, r, ch))
-			return AMQP_STALL;
-	}
 	stage(b, AMQP_STAGE_RENDERED);
 	b->sample_next = false;
 	AMQP_COUNT(b, publishes);
 	ch->publishes++;
+	ch->await = 0;
 	end_publish(b, ch);
 	if (ch->confirm) {
 		ch->publish_seq++;
@@ -157,6 +152,32 @@ enum amqp_verdict amqp_publish_finish(struct amqp_conn *c, struct amqp_channel *
 			amqp_confirm_later(b, ch);
 	}
 	return c->reset_due ? AMQP_GONE : AMQP_DONE;
+}
+
+enum amqp_verdict amqp_publish_finish(struct amqp_conn *c, struct amqp_channel *ch)
+{
+	struct amqp_broker *b = c->b;
+	struct amqp_msg *m = ch->msg;
+	struct amqp_span exchange = {m->data + 1, m->data[0]};
+	struct amqp_span key = {m->data + 2 + exchange.len, m->data[1 + exchange.len]};
+	const struct amqp_route *r;
+
+	if (ch->await != 0)
+		return ch->await_left != 0 ? AMQP_STALL : published(c, ch);
+	stage(b, AMQP_STAGE_PARSED);
+	if (!exchange_still_there(c, ch, exchange))
+		return no_exchange(c, ch, exchange);
+	r = amqp_route(b, ch->publish_exchange, key, m);
+	ch->publish_generation = b->fib_generation; /* a flush of the routes changes it, but no exchange */
+	stage(b, AMQP_STAGE_ROUTED);
+	if (r->total == 0) {
+		if (ch->publish_mandatory && ch->route_from == 0 && !send_return(c, ch, m))
+			return AMQP_STALL;
+		AMQP_COUNT(b, publishes_unroutable);
+	} else if (!distribute(b, r, ch)) {
+		return AMQP_STALL;
+	}
+	return published(c, ch);
 }
 
 /* ---- content header ---- */
@@ -310,6 +331,49 @@ static enum amqp_sent send_get_ok(struct amqp_conn *c, struct amqp_channel *ch, 
 	return amqp_send_content(c, ch->number, head, (uint32_t)(p - head), m, m->header_frame_at);
 }
 
+/*
+ * The answer to a question about a queue of another worker: a message in an entry of ours, or none. One that finds no room in
+ * the transport goes back as if nobody had seen it, and is asked for again.
+ */
+static enum amqp_verdict got_elsewhere(struct amqp_conn *c, struct amqp_channel *ch, const struct amqp_queue *q, bool no_ack)
+{
+	struct amqp_broker *b = c->b;
+	uint32_t entry = c->answer->entry;
+	struct amqp_entry *e = &b->entries[entry];
+	enum amqp_sent sent;
+
+	c->answer->entry = AMQP_NONE;
+	if (e->msg->header_bytes > c->frame_max - 8) {
+		amqp_mirror_settle(b, entry, AMQP_RETURNED);
+		return amqp_conn_error(c, 501, BASIC, 70, "a content header of more octets is due than the frame-max of %u takes",
+				       c->frame_max);
+	}
+	sent = no_ack || amqp_unacked_room(b, ch) ? send_get_ok(c, ch, e, (uint32_t)c->answer->number[0]) : AMQP_NO_ROOM;
+	if (sent != AMQP_SENT) {
+		amqp_mirror_settle(b, entry, AMQP_RETURNED);
+		return sent == AMQP_REFUSED ? AMQP_GONE : amqp_mirror_ask(c, q, AMQP_NOTE_GET, 0, false);
+	}
+	if (no_ack)
+		amqp_mirror_settle(b, entry, AMQP_ACKED);
+	else
+		amqp_unacked_push(b, ch, ch->next_delivery_tag, entry, AMQP_CONSUMER_GET);
+	ch->next_delivery_tag++;
+	ch->deliveries++;
+	AMQP_COUNT(b, gets);
+	return AMQP_DONE;
+}
+
+/* `q` may be NULL: the method has failed with `verdict`, or its queue went while its worker was asked. */
+static enum amqp_verdict get_elsewhere(struct amqp_conn *c, struct amqp_channel *ch, const struct amqp_queue *q, bool no_ack,
+				       enum amqp_verdict verdict)
+{
+	if (q == NULL)
+		return verdict;
+	if (c->answer == NULL)
+		return amqp_mirror_ask(c, q, AMQP_NOTE_GET, 0, false);
+	return c->answer->entry != AMQP_NONE ? got_elsewhere(c, ch, q, no_ack) : get_empty(c, ch);
+}
+
 static enum amqp_verdict on_get(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args)
 {
 	struct amqp_broker *b = c->b;
@@ -326,8 +390,8 @@ static enum amqp_verdict on_get(struct amqp_conn *c, struct amqp_channel *ch, st
 	if (args->bad)
 		return amqp_conn_error(c, 501, BASIC, 70, "the arguments are cut short");
 	q = amqp_queue_of_method(c, ch, name, BASIC, 70, &verdict);
-	if (q == NULL)
-		return verdict;
+	if (q == NULL || !amqp_queue_is_here(b, q))
+		return get_elsewhere(c, ch, q, no_ack, verdict);
 	if (q->ready_count == 0)
 		return get_empty(c, ch);
 	e = &b->entries[q->ready_first];

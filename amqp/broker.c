@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "amqp/front.h"
+#include "amqp/peer.h"
 
 #define STALLED_A_BURST  16u
 #define STALLED_PAUSE_NS 50000ull
@@ -63,7 +64,7 @@ size_t amqp_front_bytes(const struct amqp_limits *l)
 {
 	return lines(l->conns_max * sizeof(struct amqp_conn)) + lines(l->channels_max * sizeof(struct amqp_channel)) +
 	       2 * lines(l->conns_max * sizeof(uint32_t)) + lines(l->channels_max * sizeof(uint32_t)) +
-	       4 * ring_bytes(l->conns_max) + lines(AMQP_OP_FAILURES_MAX * sizeof(struct amqp_op_failure));
+	       5 * ring_bytes(l->conns_max) + lines(AMQP_OP_FAILURES_MAX * sizeof(struct amqp_op_failure));
 }
 
 static void *take(uint8_t **at, size_t bytes)
@@ -105,6 +106,7 @@ bool amqp_front_init(struct amqp_broker *b, void *mem, size_t bytes, const char 
 	ring_init(&b->asking, &at, l->conns_max);
 	ring_init(&b->gone, &at, l->conns_max);
 	ring_init(&b->resets, &at, l->conns_max);
+	ring_init(&b->unasked, &at, l->conns_max);
 	b->op_failures = take(&at, AMQP_OP_FAILURES_MAX * sizeof *b->op_failures);
 	chain(b->conns_link, l->conns_max);
 	chain(b->channels_link, l->channels_max);
@@ -119,6 +121,10 @@ static const char *limits_check(const struct amqp_limits *l)
 		return "at least one channel is needed, in all and on a connection";
 	if (l->frame_max < AMQP_FRAME_MIN_SIZE)
 		return "frame-max is at least 4096";
+	if (l->workers_count > AMQP_WORKERS_MAX || l->worker_idx >= (l->workers_count > 1 ? l->workers_count : AMQP_WORKERS_MAX))
+		return "workers: 1 to 16";
+	if (l->workers_count > 1 && (l->mail_slots < 2 || (l->mail_slots & (l->mail_slots - 1)) != 0))
+		return "the rings between workers have a power of two of slots, at least 2";
 	if (memchr(l->cluster_name, '\0', sizeof l->cluster_name) == NULL)
 		return "the cluster's name is too long";
 	return NULL;
@@ -274,6 +280,8 @@ static bool tell_op_failures(struct amqp_broker *b, uint32_t *budget)
 					  .id2 = f->kind,
 					  .str = {amqp_text(f->why)}};
 
+		if (f->kind == AMQP_OP_BARRIER)
+			rec = (struct amqp_record){.kind = AMQP_REQ_APPLIED, .token = f->token, .conn_uid = f->conn_uid};
 		if (*budget == 0 || !put_request(b, &rec))
 			return false;
 		b->op_failures_head = (b->op_failures_head + 1) % AMQP_OP_FAILURES_MAX;
@@ -334,19 +342,26 @@ static void on_conn_close(struct amqp_broker *b, const struct amqp_record *op)
 		amqp_conn_error(c, code, 0, 0, "%.*s", AMQP_SPAN_ARG(op->str[0]));
 }
 
-static void on_op_failed(struct amqp_broker *b, const struct amqp_record *op, uint16_t code, const char *why)
+/* In one list with those that failed: control hears of a failure before it hears that all up to there was done. */
+static void tell_later(struct amqp_broker *b, const struct amqp_record *op, uint16_t code, const char *why)
 {
-	struct amqp_conn *c = amqp_conn_by_token(b, op->token);
 	struct amqp_op_failure *f;
 
-	AMQP_COUNT(b, ops_refused);
-	if (c != NULL)
-		c->op_failed_code = code;
 	if (b->op_failures_count == AMQP_OP_FAILURES_MAX)
 		return; /* control has not read for that long: it is attached anew soon, and asks for everything */
 	f = &b->op_failures[(b->op_failures_head + b->op_failures_count++) % AMQP_OP_FAILURES_MAX];
 	*f = (struct amqp_op_failure){op->token, op->conn_uid, op->id, op->kind, code, why};
 	tell_op_failures(b, &(uint32_t){1});
+}
+
+static void on_op_failed(struct amqp_broker *b, const struct amqp_record *op, uint16_t code, const char *why)
+{
+	struct amqp_conn *c = amqp_conn_by_token(b, op->token);
+
+	AMQP_COUNT(b, ops_refused);
+	if (c != NULL)
+		c->op_failed_code = code;
+	tell_later(b, op, code, why);
 }
 
 bool amqp_apply(struct amqp_broker *b, const struct amqp_record *op)
@@ -365,6 +380,9 @@ bool amqp_apply(struct amqp_broker *b, const struct amqp_record *op)
 		break;
 	case AMQP_OP_CONN_CLOSE:
 		on_conn_close(b, op);
+		break;
+	case AMQP_OP_BARRIER:
+		tell_later(b, op, 0, "");
 		break;
 	case AMQP_OP_DUMP:
 		b->dumping = true;
@@ -389,7 +407,7 @@ void amqp_control_attached(struct amqp_broker *b)
 	b->attached_ns = b->now_ns;
 	b->op_failures_count = 0; /* whom they were for is gone */
 	for (uint32_t i = 0; i < b->conns_used; i++)
-		if (b->conns[i].state != AMQP_CONN_FREE && b->conns[i].waiting) {
+		if (b->conns[i].state != AMQP_CONN_FREE && b->conns[i].waiting && !b->conns[i].asks_peer) {
 			b->conns[i].request_unsent = true;
 			amqp_idx_push(&b->asking, i);
 		}
@@ -469,13 +487,15 @@ static __attribute__((noinline)) void burst_end_with_work(struct amqp_broker *b)
 	amqp_confirms_flush(b);
 	if (b->resets.count != 0)
 		amqp_resets_flush(b);
+	if (!amqp_is_alone(b))
+		amqp_mail_flush(b);
 }
 
 bool amqp_burst_end(struct amqp_broker *b)
 {
 	b->bursts++;
 	if (b->stalled.count == 0 && !drain_due(b) && b->confirm_first == AMQP_NONE && b->resets.count == 0)
-		return false;
+		return !amqp_is_alone(b) && amqp_mail_flush(b);
 	burst_end_with_work(b);
 	return true;
 }

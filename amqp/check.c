@@ -5,7 +5,7 @@
  * Core: the worker that owns the broker, in tests and on demand; linear in what there is.
  * Spec: DESIGN section 8 (invariants are checked after every step).
  */
-#include "amqp/back.h"
+#include "amqp/peer.h"
 
 #define HOLDER_ONE (1u << AMQP_MSG_CHECK_SHIFT)
 
@@ -71,18 +71,53 @@ static const char *check_queue_consumers(const struct amqp_broker *b, const stru
 	return NULL;
 }
 
+static uint32_t entries_all(const struct amqp_broker *b)
+{
+	return amqp_is_alone(b) ? b->limits.entries_max : 2 * b->limits.entries_max;
+}
+
+/* Queues of control and mirrors. */
+static uint32_t queues_all(const struct amqp_broker *b)
+{
+	return b->limits.queues_max + amqp_mirrors_max(&b->limits);
+}
+
+static const char *check_mirrors(const struct amqp_broker *b, uint32_t *queued)
+{
+	for (uint32_t i = b->limits.queues_max; i < queues_all(b); i++) {
+		const struct amqp_queue *q = &b->queues[i];
+		const char *broken = NULL;
+
+		*queued += q->drain_queued;
+		if (q->in_use != (b->mirrors[i - b->limits.queues_max].state != AMQP_MIRROR_FREE))
+			return "a mirror and its queue disagree on whether they are in use";
+		if (q->in_use)
+			broken = check_ready(b, q);
+		if (q->in_use && broken == NULL)
+			broken = check_queue_consumers(b, q);
+		if (broken != NULL)
+			return broken;
+	}
+	return NULL;
+}
+
 static const char *check_queues(const struct amqp_broker *b)
 {
 	uint32_t n = 0, queued = 0, on_list = 0;
+	const char *broken = check_mirrors(b, &queued);
+
+	if (broken != NULL)
+		return broken;
 
 	for (uint32_t i = 0; i < b->limits.queues_max; i++) {
 		const struct amqp_queue *q = &b->queues[i];
-		const char *broken;
 
 		queued += q->drain_queued;
 		if (!q->in_use)
 			continue;
 		n++;
+		if (!amqp_queue_is_here(b, q) && q->ready_count + q->consumers_count + q->unacked_count != 0)
+			return "a queue that lives elsewhere has messages or consumers here";
 		if (q->id != i || i >= b->queues_used || amqp_queue_find((struct amqp_broker *)b, q->vhost_id, q->name) != q)
 			return "a queue is not found by its name";
 		broken = check_ready(b, q);
@@ -91,7 +126,7 @@ static const char *check_queues(const struct amqp_broker *b)
 		if (broken != NULL)
 			return broken;
 	}
-	for (uint32_t i = b->drain_first; i != AMQP_NONE && on_list <= b->limits.queues_max; i = b->queues[i].drain_next)
+	for (uint32_t i = b->drain_first; i != AMQP_NONE && on_list <= queues_all(b); i = b->queues[i].drain_next)
 		on_list++;
 	if (on_list != queued)
 		return "the list of queues to drain is broken";
@@ -171,15 +206,43 @@ static const char *check_channel(const struct amqp_broker *b, uint32_t idx, uint
 	return check_ring(b, ch, count);
 }
 
+/* Consumers that stand for those of other workers, and what these have of our queues. */
+static const char *check_peers(const struct amqp_broker *b, uint32_t *consumers, uint32_t *parked, uint32_t *parked_told,
+			       uint64_t *live)
+{
+	uint64_t out = 0;
+
+	for (uint32_t w = 0; !amqp_is_alone(b) && w < b->peers_count; w++) {
+		const struct amqp_peer *p = &b->peers[w];
+
+		for (uint32_t i = p->channel.consumers_first; i != AMQP_NONE; i = b->consumers[i].chan_next) {
+			const struct amqp_consumer *c = &b->consumers[i];
+
+			if (!c->in_use || c->conn != &p->conn || c->remote.worker != w || ++*consumers > b->limits.consumers_max)
+				return "a list of another worker's consumers is broken";
+			*parked += c->parked;
+		}
+		*parked_told += p->conn.parked_count;
+	}
+	for (uint32_t i = 0; i < b->limits.entries_max; i++) {
+		const struct amqp_entry *e = &b->entries[i];
+
+		if (e->msg == NULL || e->out == 0)
+			continue;
+		out++;
+		*live += b->queues[e->queue].in_use && b->queues[e->queue].generation == e->queue_generation;
+	}
+	return out == b->out_count ? NULL : "entries that other workers have are miscounted";
+}
+
 static const char *check_channels(const struct amqp_broker *b)
 {
 	struct settle_count count = {0, 0};
 	uint32_t consumers = 0, free_consumers = 0, parked = 0, parked_told = 0;
 	uint64_t unacked = 0;
+	const char *broken = NULL;
 
 	for (uint32_t i = 0; i < b->channels_used; i++) {
-		const char *broken = NULL;
-
 		if (b->channels[i].state != AMQP_CH_FREE)
 			broken = check_channel(b, i, &consumers, &parked, &count);
 		if (broken != NULL)
@@ -188,11 +251,14 @@ static const char *check_channels(const struct amqp_broker *b)
 	for (uint32_t i = 0; i < b->conns_used; i++)
 		if (b->conns[i].state != AMQP_CONN_FREE)
 			parked_told += b->conns[i].parked_count;
-	if (amqp_given_up_check(b, &count.live) != NULL)
-		return amqp_given_up_check(b, &count.live);
+	broken = amqp_given_up_check(b, &count.live);
+	if (broken == NULL)
+		broken = check_peers(b, &consumers, &parked, &parked_told, &count.live);
+	if (broken != NULL)
+		return broken;
 	if (parked != parked_told)
 		return "connections miscount their parked consumers";
-	for (uint32_t i = 0; i < b->queues_used; i++)
+	for (uint32_t i = 0; i < queues_all(b); i++)
 		unacked += b->queues[i].in_use ? b->queues[i].unacked_count : 0;
 	if (unacked != count.live)
 		return "queues miscount their unacknowledged messages";
@@ -214,7 +280,12 @@ static uint64_t visit_holders(const struct amqp_broker *b, void (*visit)(struct 
 {
 	uint64_t n = 0;
 
-	for (uint32_t i = 0; i < b->limits.entries_max; i++)
+	for (uint32_t w = 0; !amqp_is_alone(b) && w < b->peers_count; w++)
+		if (b->peers[w].channel.msg != NULL) {
+			visit(b->peers[w].channel.msg);
+			n++;
+		}
+	for (uint32_t i = 0; i < entries_all(b); i++)
 		if (b->entries[i].msg != NULL) {
 			visit(b->entries[i].msg);
 			n++;
@@ -244,17 +315,17 @@ static const char *check_messages(const struct amqp_broker *b)
 	const char *broken = NULL;
 
 	visit_holders(b, count_holder);
-	for (uint32_t i = 0; i < b->limits.entries_max; i++) {
+	for (uint32_t i = 0; i < entries_all(b); i++) {
 		const struct amqp_msg *m = b->entries[i].msg;
 
-		in_use += m != NULL;
+		in_use += m != NULL && i < b->limits.entries_max;
 		if (m != NULL && m->refs < m->flags >> AMQP_MSG_CHECK_SHIFT)
 			broken = "a message has fewer references than holders";
 	}
 	visit_holders(b, clear_holders);
 	if (broken != NULL)
 		return broken;
-	if (held + b->lent_refs != b->message_refs)
+	if (held + b->lent_refs + b->peer_refs != b->message_refs)
 		return "references to messages and their holders do not add up";
 	if (b->messages_count > b->message_refs)
 		return "there are messages that nobody holds";
@@ -270,13 +341,21 @@ static const char *check_messages(const struct amqp_broker *b)
 /* Every entry is on a ready list, in a ring or garbage. */
 static const char *check_entries_placed(const struct amqp_broker *b)
 {
-	uint64_t placed = (uint64_t)b->garbage_count + b->given_up_count;
+	uint64_t placed = b->garbage_count + b->given_up_count + b->out_count, mirrored = 0, settled = 0;
 
-	for (uint32_t i = 0; i < b->queues_used; i++)
+	for (uint32_t i = b->limits.entries_max; i < entries_all(b); i++)
+		mirrored += b->entries[i].msg != NULL;
+	for (uint32_t w = 0; !amqp_is_alone(b) && w < b->peers_count; w++)
+		for (uint32_t i = b->peers[w].settle_first; i != AMQP_NONE && settled <= b->limits.entries_max;
+		     i = b->entries[i].next)
+			settled++;
+	if (mirrored + settled != b->mirror_entries_count)
+		return "entries of mirrors are miscounted";
+	for (uint32_t i = 0; i < queues_all(b); i++)
 		placed += b->queues[i].in_use ? b->queues[i].ready_count : 0;
 	for (uint32_t i = 0; i < b->channels_used; i++)
 		placed += b->channels[i].state != AMQP_CH_FREE ? b->channels[i].unacked_count : 0;
-	return placed == b->entries_count ? NULL : "an entry is on no list";
+	return placed == b->entries_count + mirrored ? NULL : "an entry is on no list";
 }
 
 /* ---- definitions ---- */
@@ -357,6 +436,8 @@ const char *amqp_back_check(const struct amqp_broker *b)
 		broken = check_messages(b);
 	if (broken == NULL)
 		broken = check_entries_placed(b);
+	if (broken == NULL)
+		broken = amqp_peers_check(b);
 	if (broken == NULL)
 		broken = check_definitions(b);
 	return broken;

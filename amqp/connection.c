@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "amqp/front.h"
+#include "amqp/peer.h"
 #include "amqp/table.h"
 #include "amqp/wire.h"
 
@@ -87,6 +88,9 @@ static void drop_held(struct amqp_conn *c)
 
 void amqp_conn_end_wait(struct amqp_conn *c)
 {
+	if (c->ask_unsent)
+		amqp_mirror_ask_dropped(c);
+	c->asks_peer = c->ask_unsent = false;
 	c->waiting = c->request_unsent = false;
 	c->wait_token = c->wait_since_ns = 0;
 	c->op_failed_code = 0;
@@ -127,6 +131,7 @@ static void release(struct amqp_conn *c)
 	drop_block(c, &c->client_properties, &c->properties_block);
 	AMQP_COUNT(b, connections_closed);
 	c->stalled = c->waiting = c->reset_due = false;
+	c->asks_peer = c->ask_unsent = false;
 	c->io = NULL;
 	c->state = AMQP_CONN_FREE;
 	if (!c->gone_pending)
@@ -197,8 +202,8 @@ void amqp_conn_stall(struct amqp_conn *c)
 
 /* ---- asking control ---- */
 
-/* Keeps the method in dispatch until control has answered. */
-static bool hold(struct amqp_conn *c)
+/* Keeps the method in dispatch until control, or another worker, has answered. */
+bool amqp_conn_hold(struct amqp_conn *c)
 {
 	if (c->held != NULL && c->held == c->current.ptr)
 		return true;
@@ -221,8 +226,9 @@ enum amqp_verdict amqp_ask(struct amqp_conn *c, struct amqp_record *rec)
 	struct amqp_broker *b = c->b;
 	bool first = !c->waiting;
 
-	if (!hold(c))
+	if (!amqp_conn_hold(c))
 		return AMQP_STALL;
+	c->asks_peer = false;
 	c->waiting = true;
 	c->wait_token = amqp_next_token(b, c);
 	if (first) {
@@ -262,12 +268,13 @@ void amqp_conn_answered(struct amqp_conn *c, const struct amqp_record *reply)
 			failed.str[0] = amqp_text("a worker has no room for this definition");
 			reply = &failed;
 		}
-		c->waiting = c->request_unsent = false;
+		c->waiting = c->request_unsent = c->asks_peer = c->ask_unsent = false;
 		c->wait_token = c->wait_since_ns = 0;
 		c->op_failed_code = 0;
 	}
 	c->in_input = true;
 	v = amqp_dispatch_held(c, reply);
+	c->answer = NULL;
 	c->in_input = nested;
 	if (v == AMQP_WAIT && c->waiting)
 		return;

@@ -9,7 +9,7 @@
 #include <assert.h>
 #include <stdio.h>
 
-#include "amqp/back.h"
+#include "amqp/peer.h"
 #include "amqp/hash.h"
 #include "amqp/table.h"
 
@@ -152,10 +152,10 @@ static void render_prefix(struct amqp_consumer *c, uint16_t channel, struct amqp
 	c->prefix_bytes = (uint16_t)(12 + tag.len);
 }
 
-static void consumer_add(struct amqp_broker *b, struct amqp_channel *ch, struct amqp_queue *q, struct amqp_span tag, bool no_ack,
-			 bool exclusive)
+static struct amqp_consumer *consumer_add(struct amqp_broker *b, struct amqp_channel *ch, struct amqp_conn *conn,
+					  struct amqp_queue *q, struct amqp_span tag, bool no_ack, bool exclusive)
 {
-	uint32_t idx = b->consumers_free, channel = (uint32_t)(ch - b->channels);
+	uint32_t idx = b->consumers_free, channel = conn->state == AMQP_CONN_PEER ? AMQP_NONE : (uint32_t)(ch - b->channels);
 	struct amqp_consumer *c = &b->consumers[idx];
 	uint32_t *bucket;
 
@@ -169,7 +169,7 @@ static void consumer_add(struct amqp_broker *b, struct amqp_channel *ch, struct 
 	c->queue = q->id;
 	c->channel = channel;
 	c->ch = ch;
-	c->conn = &b->conns[ch->conn];
+	c->conn = conn;
 	c->prefetch_max = ch->prefetch_default;
 	c->unacked_count = 0;
 	render_prefix(c, ch->number, tag);
@@ -187,6 +187,25 @@ static void consumer_add(struct amqp_broker *b, struct amqp_channel *ch, struct 
 	if (exclusive)
 		q->exclusive_consumer = idx;
 	amqp_queue_drain_later(b, q);
+	return c;
+}
+
+/* Its tag is the mirror's handle, so that it is found and removed like any other. */
+struct amqp_consumer *amqp_consumer_add_remote(struct amqp_broker *b, struct amqp_queue *q, uint32_t worker, uint64_t handle,
+					       bool exclusive)
+{
+	struct amqp_peer *p = &b->peers[worker];
+	struct amqp_consumer *c;
+	uint8_t tag[8];
+
+	if (b->consumers_free == AMQP_NONE)
+		return NULL;
+	amqp_set_be64(tag, handle);
+	c = consumer_add(b, &p->channel, &p->conn, q, (struct amqp_span){tag, sizeof tag}, false, exclusive);
+	memset(&c->remote, 0, sizeof c->remote);
+	c->remote.handle = handle;
+	c->remote.worker = worker;
+	return c;
 }
 
 void amqp_consumer_remove(struct amqp_broker *b, struct amqp_consumer *c)
@@ -217,6 +236,8 @@ void amqp_consumer_remove(struct amqp_broker *b, struct amqp_consumer *c)
 	b->consumers_link[idx] = b->consumers_free;
 	b->consumers_free = idx;
 	b->consumers_count--;
+	if (amqp_queue_is_mirror(b, q->id))
+		amqp_mirror_ends(b, &b->mirrors[q->id - b->limits.queues_max]);
 }
 
 void amqp_queue_cancel_consumers(struct amqp_broker *b, struct amqp_queue *q)
@@ -266,13 +287,69 @@ static const char *unsupported_argument(struct amqp_span args)
 	return NULL;
 }
 
+static enum amqp_verdict in_exclusive_use(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_span queue)
+{
+	return amqp_channel_error(c, ch->number, 403, 60, 20, "queue '%.*s' in vhost '%.*s' in exclusive use",
+				  AMQP_SPAN_ARGS(queue), AMQP_SPAN_ARGS(c->vhost));
+}
+
+static enum amqp_verdict no_more_consumers(struct amqp_conn *c, struct amqp_channel *ch)
+{
+	return amqp_reply_error(c, ch->number, 506, 60, 20, "no more than %u consumers", c->b->limits.consumers_max);
+}
+
+static bool send_consume_ok(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_span tag)
+{
+	struct amqp_writer w;
+
+	amqp_method_begin(&w, ch->number, 60, 21);
+	amqp_put_shortstr(&w, tag.ptr, tag.len);
+	return amqp_send_method(c, &w);
+}
+
+/* The queue lives on another worker, which is asked for a consumer there that feeds a mirror here. */
+static enum amqp_verdict ask_to_consume(struct amqp_conn *c, struct amqp_channel *ch, const struct amqp_queue *q, bool exclusive)
+{
+	struct amqp_mirror *m = amqp_mirror_new(c->b, q);
+	enum amqp_verdict verdict;
+
+	if (m == NULL)
+		return no_more_consumers(c, ch);
+	verdict = amqp_mirror_ask(c, q, AMQP_NOTE_CONSUME, amqp_mirror_handle(c->b, m), exclusive);
+	if (verdict == AMQP_STALL)
+		amqp_mirror_ends(c->b, m);
+	return verdict;
+}
+
+/* That worker's answer. A mirror that gets no consumer is ended by amqp_mirror_answer(). */
+static enum amqp_verdict consume_elsewhere(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_span name,
+					   struct amqp_span tag, uint8_t bits)
+{
+	struct amqp_broker *b = c->b;
+	struct amqp_mirror *m = amqp_mirror_of(b, c->answer->number[2], c->answer->worker);
+	struct amqp_consumer *consumer;
+
+	/* Deleted here already: whoever looks for mirrors of it will not come again. */
+	if (c->answer->code == 404 || m == NULL || !b->queues[m->queue].in_use || b->queues[m->queue].stamp != m->stamp)
+		return amqp_channel_error(c, ch->number, 404, 60, 20, "no queue '%.*s' in vhost '%.*s'", AMQP_SPAN_ARGS(name),
+					  AMQP_SPAN_ARGS(c->vhost));
+	if (c->answer->code == 403)
+		return in_exclusive_use(c, ch, name);
+	if (c->answer->code != 0 || b->consumers_free == AMQP_NONE)
+		return no_more_consumers(c, ch);
+	if (!(bits & 8) && !send_consume_ok(c, ch, tag))
+		return AMQP_GONE;
+	consumer = consumer_add(b, ch, c, amqp_mirror_queue(b, m), tag, (bits & 2) != 0, false);
+	amqp_mirror_starts(b, m, c->answer->id, (uint32_t)(consumer - b->consumers));
+	return AMQP_DONE;
+}
+
 enum amqp_verdict amqp_on_consume(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args)
 {
 	struct amqp_broker *b = c->b;
 	struct amqp_span name, tag, table;
 	enum amqp_verdict verdict;
 	struct amqp_queue *q;
-	struct amqp_writer w;
 	const char *refused;
 	char made[64];
 	uint8_t bits;
@@ -284,6 +361,8 @@ enum amqp_verdict amqp_on_consume(struct amqp_conn *c, struct amqp_channel *ch, 
 	table = amqp_read_longstr(args);
 	if (args->bad)
 		return amqp_conn_error(c, 501, 60, 20, "the arguments are cut short");
+	if (c->answer != NULL)
+		return consume_elsewhere(c, ch, name, tag.len != 0 ? tag : make_tag(b, ch, made), bits);
 	q = amqp_queue_of_method(c, ch, name, 60, 20, &verdict);
 	if (q == NULL)
 		return verdict;
@@ -295,17 +374,14 @@ enum amqp_verdict amqp_on_consume(struct amqp_conn *c, struct amqp_channel *ch, 
 	if (refused != NULL)
 		return amqp_channel_error(c, ch->number, 406, 60, 20, "consumer argument '%s' is not supported", refused);
 	if (q->exclusive_consumer != AMQP_NONE || ((bits & 4) && q->consumers_count > 0))
-		return amqp_channel_error(c, ch->number, 403, 60, 20, "queue '%.*s' in vhost '%.*s' in exclusive use",
-					  AMQP_SPAN_ARGS(q->name), AMQP_SPAN_ARGS(c->vhost));
+		return in_exclusive_use(c, ch, q->name);
 	if (b->consumers_free == AMQP_NONE)
-		return amqp_reply_error(c, ch->number, 506, 60, 20, "no more than %u consumers", b->limits.consumers_max);
-	if (!(bits & 8)) {
-		amqp_method_begin(&w, ch->number, 60, 21);
-		amqp_put_shortstr(&w, tag.ptr, tag.len);
-		if (!amqp_send_method(c, &w))
-			return AMQP_GONE;
-	}
-	consumer_add(b, ch, q, tag, (bits & 2) != 0, (bits & 4) != 0);
+		return no_more_consumers(c, ch);
+	if (!amqp_queue_is_here(b, q))
+		return ask_to_consume(c, ch, q, (bits & 4) != 0);
+	if (!(bits & 8) && !send_consume_ok(c, ch, tag))
+		return AMQP_GONE;
+	consumer_add(b, ch, c, q, tag, (bits & 2) != 0, (bits & 4) != 0);
 	return AMQP_DONE;
 }
 
@@ -378,6 +454,8 @@ void amqp_channel_init_back(struct amqp_channel *ch)
 	ch->publish_seq = 0;
 	ch->confirm_from = 1;
 	ch->confirm_queued = false;
+	ch->await = 0;
+	ch->await_left = 0;
 	ch->last_queue[0] = 0;
 	ch->publishes = ch->deliveries = ch->acks = 0;
 }
@@ -410,5 +488,6 @@ void amqp_channel_fini_back(struct amqp_broker *b, struct amqp_channel *ch)
 	ch->msg = NULL;
 	ch->content = AMQP_CONTENT_NONE;
 	ch->publish_exchange = AMQP_NONE;
+	ch->await = 0;
 	amqp_confirm_forget(b, ch);
 }

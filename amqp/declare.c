@@ -8,7 +8,7 @@
  * channel.
  */
 #include "amqp/front.h"
-#include "amqp/wire.h"
+#include "amqp/peer.h"
 
 /* Bits of the methods' flag octets, in their order on the wire. */
 #define BIT(n) (1u << (n))
@@ -142,7 +142,7 @@ static uint32_t queue_flags(uint8_t bits)
 	       (bits & BIT(2) ? AMQP_DEF_EXCLUSIVE : 0) | (bits & BIT(3) ? AMQP_DEF_AUTO_DELETE : 0);
 }
 
-/* A queue of this worker; another worker's is known there alone. */
+/* The queue that control's answer means; its worker knows what is in it. */
 static const struct amqp_queue *queue_of(const struct amqp_broker *b, uint32_t id)
 {
 	return id < b->limits.queues_max && b->queues[id].in_use ? &b->queues[id] : NULL;
@@ -153,16 +153,21 @@ static enum amqp_verdict queue_declared(struct amqp_call *call, struct amqp_span
 	const struct amqp_record *r = call->reply;
 	const struct amqp_queue *q = queue_of(call->c->b, r->id);
 	struct amqp_span name = r->str[1].len != 0 && r->str[1].len <= 255 ? r->str[1] : asked;
+	const struct amqp_answer *a = call->c->answer;
 	struct amqp_writer w;
 
+	if (a != NULL && q != NULL)
+		name = q->name;
 	call->ch->last_queue[0] = (uint8_t)name.len;
 	memcpy(call->ch->last_queue + 1, name.ptr, name.len);
 	if (nowait)
 		return AMQP_DONE;
+	if (a == NULL && q != NULL && !amqp_queue_is_here(call->c->b, q))
+		return amqp_mirror_ask(call->c, q, AMQP_NOTE_COUNT, 0, false);
 	amqp_method_begin(&w, call->channel, AMQP_CLASS_QUEUE, AMQP_queue_declare_ok);
 	amqp_put_shortstr(&w, name.ptr, name.len);
-	amqp_put_u32(&w, q != NULL ? q->ready_count : 0);
-	amqp_put_u32(&w, q != NULL ? q->consumers_count : 0);
+	amqp_put_u32(&w, a != NULL ? (uint32_t)a->number[0] : q != NULL ? q->ready_count : 0);
+	amqp_put_u32(&w, a != NULL ? (uint32_t)a->number[1] : q != NULL ? q->consumers_count : 0);
 	return amqp_send_method(call->c, &w) ? AMQP_DONE : AMQP_GONE;
 }
 
@@ -219,14 +224,17 @@ enum amqp_verdict amqp_on_queue_bind(struct amqp_call *call)
 /* What only the worker knows about a queue: who holds it, who consumes from it, whether it is empty. 0, or the reply code. */
 static uint16_t may_delete(const struct amqp_conn *c, const struct amqp_queue *q, uint8_t bits, const char *words[2])
 {
+	uint64_t ready = c->answer != NULL ? c->answer->number[0] : q->ready_count;
+	uint64_t consumers = c->answer != NULL ? c->answer->number[1] : q->consumers_count;
+
 	if (q->flags & AMQP_DEF_EXCLUSIVE && q->owner_uid != c->uid) {
 		words[0] = "cannot obtain exclusive access to locked ";
 		words[1] = "";
 		return 405;
 	}
 	words[0] = "";
-	words[1] = bits & BIT(0) && q->consumers_count != 0 ? " in use" : " not empty";
-	return (bits & BIT(0) && q->consumers_count != 0) || (bits & BIT(1) && q->ready_count != 0) ? 406 : 0;
+	words[1] = bits & BIT(0) && consumers != 0 ? " in use" : " not empty";
+	return (bits & BIT(0) && consumers != 0) || (bits & BIT(1) && ready != 0) ? 406 : 0;
 }
 
 static enum amqp_verdict queue_deleted(struct amqp_call *call, bool nowait)
@@ -254,17 +262,19 @@ enum amqp_verdict amqp_on_queue_delete(struct amqp_call *call)
 	amqp_read_u16(&call->args);
 	read_name(&call->args, &queue);
 	bits = amqp_read_u8(&call->args);
-	if (call->reply != NULL)
+	if (call->reply != NULL && c->answer == NULL)
 		return call->reply->code != 0 ? amqp_refused(call) : queue_deleted(call, bits & BIT(2));
 	if (!resolve_queue(call, &queue, &v))
 		return v;
 	q = amqp_queue_find(c->b, c->vhost_id, queue.s);
+	if (q != NULL && !amqp_queue_is_here(c->b, q) && c->answer == NULL)
+		return amqp_mirror_ask(c, q, AMQP_NOTE_COUNT, 0, false);
 	code = q != NULL ? may_delete(c, q, bits, words) : 0;
 	if (code != 0)
 		return amqp_channel_error(c, call->channel, code, call->class_id, call->method_id,
 					  "%squeue '%.*s' in vhost '%.*s'%s", words[0], AMQP_SPAN_ARG(queue.s),
 					  AMQP_SPAN_ARG(c->vhost), words[1]);
-	c->wait_count = q != NULL ? q->ready_count : 0;
+	c->wait_count = q == NULL ? 0 : c->answer != NULL ? (uint32_t)c->answer->number[0] : q->ready_count;
 	rec.str[0] = queue.s;
 	rec.flags = (bits & BIT(0) ? AMQP_DEF_IF_UNUSED : 0) | (bits & BIT(1) ? AMQP_DEF_IF_EMPTY : 0);
 	return amqp_ask(c, &rec);

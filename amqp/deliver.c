@@ -7,7 +7,7 @@
  */
 #include <assert.h>
 
-#include "amqp/back.h"
+#include "amqp/peer.h"
 
 #define FRAME_END       0xceu
 #define DRAIN_QUANTUM   64u /* messages of one queue before the next queue has its turn */
@@ -224,11 +224,13 @@ static enum amqp_sent deliver_fresh(struct amqp_broker *b, struct amqp_queue *q,
 
 	if (c->no_ack)
 		return push(b, c, m, 0);
-	if (!amqp_unacked_room(b, ch))
+	if (!amqp_consumer_is_remote(c) && !amqp_unacked_room(b, ch))
 		return AMQP_NO_ROOM;
 	entry = amqp_entry_new(b, q, m);
 	if (entry == AMQP_NONE)
 		return AMQP_NO_ROOM;
+	if (amqp_consumer_is_remote(c))
+		return amqp_remote_deliver(b, q, c, entry);
 	sent = push(b, c, m, 0);
 	if (sent == AMQP_SENT)
 		amqp_unacked_push(b, ch, tag, entry, (uint32_t)(c - b->consumers));
@@ -246,16 +248,22 @@ static enum amqp_sent deliver_head(struct amqp_broker *b, struct amqp_queue *q, 
 	enum amqp_sent sent;
 	uint32_t entry;
 
+	if (amqp_consumer_is_remote(c))
+		return amqp_remote_deliver(b, q, c, amqp_queue_take_head(b, q));
 	if (!c->no_ack && !amqp_unacked_room(b, ch))
 		return AMQP_NO_ROOM;
 	sent = push(b, c, e->msg, e->redelivered);
 	if (sent != AMQP_SENT)
 		return sent;
+	if (amqp_queue_is_mirror(b, q->id))
+		amqp_mirror_passed(b, q, e->msg->body_bytes);
 	entry = amqp_queue_take_head(b, q);
-	if (c->no_ack)
-		amqp_entry_free(b, entry);
-	else
+	if (!c->no_ack)
 		amqp_unacked_push(b, ch, tag, entry, (uint32_t)(c - b->consumers));
+	else if (amqp_queue_is_mirror(b, q->id))
+		amqp_mirror_settle(b, entry, AMQP_ACKED);
+	else
+		amqp_entry_free(b, entry);
 	return AMQP_SENT;
 }
 
@@ -395,28 +403,28 @@ static bool deliver_part(struct amqp_broker *b, const uint32_t *idx, const uint3
 }
 
 /* Where the walk begins, or began: the route of a publish that stalled may have changed since. */
-static uint32_t first_place(struct amqp_broker *b, const struct amqp_route *r, struct amqp_channel *ch)
+static uint32_t first_place(const uint32_t *idx, uint32_t count, uint32_t start, struct amqp_channel *ch)
 {
-	const uint32_t *queues = &b->route_queues[r->first];
 	uint32_t place;
 
 	if (ch->route_from == 0) {
-		place = amqp_route_start(b, r);
-		ch->route_first = queues[place];
-		return place;
+		ch->route_first = idx[start];
+		return start;
 	}
-	for (place = 0; place < r->count && queues[place] < ch->route_first;)
+	for (place = 0; place < count && idx[place] < ch->route_first;)
 		place++;
 	return place;
 }
 
-bool amqp_deliver_route(struct amqp_broker *b, const struct amqp_route *r, struct amqp_channel *ch)
+bool amqp_deliver_route(struct amqp_broker *b, const uint32_t *idx, uint32_t count, uint32_t start, struct amqp_channel *ch)
 {
-	const uint32_t *queues = &b->route_queues[r->first];
-	uint32_t first = first_place(b, r, ch), direct = 0;
-	bool done = deliver_part(b, queues + first, queues + r->count, ch, &direct) &&
-		    deliver_part(b, queues, queues + first, ch, &direct);
+	uint32_t first, direct = 0;
+	bool done;
 
+	if (count == 0) /* all of them live elsewhere, or went */
+		return true;
+	first = first_place(idx, count, start, ch);
+	done = deliver_part(b, idx + first, idx + count, ch, &direct) && deliver_part(b, idx, idx + first, ch, &direct);
 	AMQP_COUNT_N(b, deliveries, direct);
 	AMQP_COUNT_N(b, deliveries_direct, direct);
 	return done;
@@ -434,14 +442,13 @@ static bool needs_entry(struct amqp_broker *b, struct amqp_queue *q, const struc
 	return c == NULL || !c->no_ack;
 }
 
-bool amqp_route_has_room(struct amqp_broker *b, const struct amqp_route *r, const struct amqp_msg *m)
+bool amqp_route_has_room(struct amqp_broker *b, const uint32_t *idx, uint32_t count, const struct amqp_msg *m)
 {
-	const uint32_t *idx = &b->route_queues[r->first];
 	uint32_t have = amqp_entries_free_count(b), need = 0;
 
-	if (r->count <= have)
+	if (count <= have)
 		return true;
-	for (uint32_t i = 0; i < r->count; i++)
+	for (uint32_t i = 0; i < count; i++)
 		need += needs_entry(b, &b->queues[idx[i]], m);
 	return need <= have;
 }
@@ -505,6 +512,8 @@ void amqp_drain(struct amqp_broker *b, uint32_t budget)
 			continue;
 		room = drain_queue(b, q, &budget);
 		amqp_queue_drain_later(b, q);
+		if (amqp_queue_is_mirror(b, q->id))
+			amqp_mirror_moved(b, q);
 		if (!room)
 			return;
 	}

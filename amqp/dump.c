@@ -46,6 +46,7 @@ static bool queue_record(const struct amqp_queue *q, struct amqp_record *rec)
 	rec->kind = AMQP_REQ_DEF_QUEUE;
 	rec->id2 = q->vhost_id;
 	rec->flags = q->flags;
+	rec->id3 = q->home;
 	rec->conn_uid = q->owner_uid;
 	rec->str[0] = q->name;
 	rec->str[1] = q->vhost_name;

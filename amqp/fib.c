@@ -7,7 +7,7 @@
  */
 #include <assert.h>
 
-#include "amqp/back.h"
+#include "amqp/peer.h"
 #include "amqp/hash.h"
 #include "amqp/header_rule.h"
 #include "amqp/table.h"
@@ -240,6 +240,8 @@ static bool queue_add(struct fib_op *f)
 		return refuse(f, 541, "the queue has no name, or flags that do not exist");
 	if (!check_strings(f))
 		return false;
+	if (!amqp_is_alone(b) && rec->id3 >= b->peers_count)
+		return refuse(f, 541, "the queue lives on a worker that does not exist");
 	if (amqp_queue_find(b, rec->id2, rec->str[0]) != NULL)
 		return refuse(f, 541, "the vhost has a queue of that name under another id");
 	queue_clear(q);
@@ -252,6 +254,8 @@ static bool queue_add(struct fib_op *f)
 	q->id = rec->id;
 	q->vhost_id = rec->id2;
 	q->flags = rec->flags;
+	q->home = amqp_is_alone(b) ? b->limits.worker_idx : (uint8_t)rec->id3;
+	q->stamp = (uint32_t)amqp_hash(b->limits.secret, q->vhost_id, q->name.ptr, q->name.len);
 	if (rec->flags & AMQP_DEF_EXCLUSIVE)
 		q->owner_uid = rec->conn_uid;
 	bucket = queue_bucket(b, q->vhost_id, q->name);
@@ -274,6 +278,10 @@ static void queue_free(struct amqp_broker *b, uint32_t id)
 		link = &b->queues[*link].name_hash_next;
 	*link = q->name_hash_next;
 	amqp_queue_cancel_consumers(b, q);
+	if (!amqp_queue_is_here(b, q)) {
+		amqp_mirrors_of_queue_end(b, id);
+		b->queues_gone++;
+	}
 	amqp_queue_drop_ready(b, q);
 	amqp_pool_free(b->pool, q->block);
 	q->block = NULL;
@@ -298,7 +306,7 @@ static bool queue_purge(struct fib_op *f)
 {
 	if (f->rec->id >= f->b->limits.queues_max || !f->b->queues[f->rec->id].in_use)
 		return refuse(f, 541, "there is no queue of that id");
-	amqp_queue_purge(f->b, &f->b->queues[f->rec->id]);
+	amqp_queue_purge(f->b, &f->b->queues[f->rec->id]); /* elsewhere it is empty */
 	return true;
 }
 

@@ -79,6 +79,8 @@ bool amqp_conn_keep(struct amqp_conn *c, struct amqp_span *span, void **block, s
  * to hold it. Sets the record's token and conn_uid.
  */
 enum amqp_verdict amqp_ask(struct amqp_conn *c, struct amqp_record *rec);
+/* Keeps the method in dispatch until somebody has answered. False: no memory. */
+bool amqp_conn_hold(struct amqp_conn *c);
 /* The answer's failure as an AMQP error, at the level of its code. */
 enum amqp_verdict amqp_refused(struct amqp_call *call);
 

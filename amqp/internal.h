@@ -11,6 +11,10 @@
 
 #include "amqp/amqp.h"
 
+struct amqp_answer;
+struct amqp_group;
+struct amqp_mirror;
+struct amqp_peer;
 struct match_pool;
 struct match_set;
 struct amqp_route_cache;
@@ -47,6 +51,7 @@ uint64_t amqp_pool_failures(const struct amqp_pool *p); /* allocations that foun
  *   [exchange shortstr][routing key shortstr] CE | 02 ch ch len4 [content header payload] CE | 03 ch ch len4 [body] CE
  * A delivery is the consumer's prefix + the template with the channel number patched at two places. The last frame is
  * absent when the body is empty. A body that exceeds a consumer's frame-max is cut into frames at delivery instead.
+ * A message of another worker has a head here that counts the holders here; its template is the other's.
  */
 struct amqp_msg {
 	uint32_t refs;            /* queues, unacknowledged entries, unsent references, frames in the port's ring */
@@ -56,8 +61,10 @@ struct amqp_msg {
 	uint32_t header_bytes;    /* content header payload */
 	uint32_t body_frame_at;   /* offset in data[] of the body frame; == template_bytes when the body is empty */
 	uint32_t body_bytes;
-	uint32_t flags; /* AMQP_MSG_* */
-	uint8_t data[];
+	uint32_t flags;            /* AMQP_MSG_* */
+	uint8_t *data;             /* the template; behind the head, or another worker's */
+	struct amqp_msg *original; /* another worker's, which is given back when nobody here holds this head; NULL: ours */
+	uint32_t owner;            /* that worker */
 };
 #define AMQP_MSG_PERSISTENT  0x1u
 #define AMQP_MSG_CHECK_SHIFT 8 /* the bits above belong to amqp_back_check(), which counts holders in them */
@@ -95,6 +102,8 @@ struct amqp_entry {
 	};
 	uint32_t queue; /* index */
 	uint8_t redelivered;
+	uint8_t out;     /* 1 + the worker whose consumer has it */
+	uint8_t settled; /* of a mirror, and settled: enum amqp_outcome, until the owner is told */
 };
 
 /* ---------------------------------------------------------------- definitions (fib.c, route.c) */
@@ -164,16 +173,24 @@ struct amqp_queue {
 	uint32_t drain_next;
 	uint32_t requeue_hint; /* ready entry that was requeued last; AMQP_NONE when anything was taken since */
 	bool unused_queued;    /* on b->unused: control is to be told that its last consumer went */
+	uint8_t home;          /* worker; elsewhere than there a queue is a name and never has messages or consumers */
+	uint32_t stamp;        /* of its name: a note that names its index means this queue */
 	uint32_t unused_next;
 } __attribute__((aligned(64)));
 
-/* An interned route: sorted distinct queue indexes b->route_queues[first .. first+count). */
+/*
+ * An interned route: sorted distinct queue indexes b->route_queues[first .. first+count), and behind them, up to `total`, those of
+ * other workers, with how far the worker is from ours above AMQP_ROUTE_SHIFT.
+ */
 struct amqp_route {
 	uint32_t first, count, hash_next;
-	uint32_t start; /* place of the queue that is served first in this burst, see amqp_route_start() */
+	uint32_t start; /* place of the queue here that is served first in this burst, see amqp_route_start() */
 	uint64_t hash;
 	uint32_t burst; /* b->bursts when it was moved on */
+	uint32_t total;
+	struct amqp_group *group; /* the same for the others to read; made when the first publish needs it */
 };
+#define AMQP_ROUTE_SHIFT 28u
 
 /* ---------------------------------------------------------------- consumers, channels, connections */
 
@@ -194,6 +211,10 @@ struct amqp_consumer {
 	uint32_t queue_prev;
 	uint32_t chan_next, chan_prev; /* list of the channel */
 	uint32_t tag_next;             /* chain of b->tag_hash */
+	struct {                       /* of a consumer that stands for one of another worker */
+		uint64_t handle, sent, sent_max, sent_bytes, passed_bytes;
+		uint32_t worker;
+	} remote;
 } __attribute__((aligned(64)));
 static inline struct amqp_span amqp_consumer_tag(const struct amqp_consumer *c)
 {
@@ -249,6 +270,8 @@ struct amqp_channel {
 	 */
 	uint32_t route_first, route_from;
 	bool route_rejected;
+	uint32_t await_left; /* verdicts of other workers' queues that the publish waits for */
+	uint64_t await;      /* 0: it does not wait */
 	/* publisher confirms */
 	uint64_t publish_seq;  /* of the last publish */
 	uint64_t confirm_from; /* first sequence number not yet confirmed */
@@ -268,7 +291,8 @@ enum amqp_conn_state {
 	AMQP_CONN_OPEN_WAIT, /* tune-ok came; waits for open */
 	AMQP_CONN_RUNNING,
 	AMQP_CONN_CLOSING, /* we sent close; all but close, close-ok is discarded */
-	AMQP_CONN_CLOSED   /* FIN queued; input is discarded */
+	AMQP_CONN_CLOSED,  /* FIN queued; input is discarded */
+	AMQP_CONN_PEER     /* none: it stands for the consumers of another worker */
 };
 
 struct amqp_conn {
@@ -330,6 +354,12 @@ struct amqp_conn {
 	uint16_t current_channel;
 	uint32_t wait_count;         /* queue.delete: messages that were ready when control was asked */
 	uint64_t unsent_checked_oct; /* send_oct when unsent bytes were last looked at */
+	/* what another worker is asked while the method is held; the answer while it runs again */
+	bool asks_peer, ask_unsent, ask_exclusive;
+	uint8_t ask_kind, ask_worker;
+	uint32_t ask_queue, ask_stamp;
+	uint64_t ask_handle;
+	struct amqp_answer *answer;
 } __attribute__((aligned(64)));
 
 /* ---------------------------------------------------------------- the broker */
@@ -429,8 +459,23 @@ struct amqp_broker {
 	uint64_t stalled_again_ns;  /* the next look at stalled connections, once a round of them helped nobody */
 	uint32_t stalled_fruitless; /* looked at in a row that could not go on */
 	struct amqp_idx_ring stalled, asking, gone, resets; /* connections */
+	struct amqp_idx_ring unasked;                       /* connections whose question found a full ring */
 	struct amqp_op_failure *op_failures;
 	uint32_t op_failures_head, op_failures_count;
+
+	/* ---- other workers: peer.h ---- */
+	uint32_t peers_count;    /* workers of this process; below 2: alone */
+	struct amqp_peer *peers; /* by worker; the own one is not used */
+	uint64_t peer_refs;      /* references to messages that other workers hold */
+	uint64_t out_count;      /* entries that other workers' consumers have */
+	uint64_t await_seq;
+	uint64_t queues_gone; /* grows when a queue of another worker is deleted */
+	struct amqp_mirror *mirrors;
+	uint32_t mirrors_free, mirrors_used;
+	/* Entries of mirrors are b->entries[entries_max ..): publishes cannot use them up. Where each came from is kept apart. */
+	uint64_t *mirror_origin;
+	uint32_t mirror_entries_free, mirror_entries_count;
+	uint32_t *scratch_take; /* queues of a publish that is taken from a ring */
 
 	uint64_t counters[AMQP_CNT_COUNT];
 };

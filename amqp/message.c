@@ -7,7 +7,7 @@
  */
 #include <assert.h>
 
-#include "amqp/wire.h"
+#include "amqp/peer.h"
 
 #define FRAME_END 0xce
 
@@ -45,6 +45,8 @@ struct amqp_msg *amqp_msg_new(struct amqp_broker *b, struct amqp_span exchange, 
 		return NULL;
 	m->refs = 1;
 	m->flags = 0;
+	m->data = (uint8_t *)(m + 1);
+	m->original = NULL;
 	m->template_bytes = (uint32_t)bytes;
 	m->names_bytes = names;
 	m->header_frame_at = header_at;
@@ -86,6 +88,8 @@ struct amqp_msg *amqp_msg_of_frames(struct amqp_broker *b, const uint8_t *names,
 	m->header_bytes = header.len;
 	m->body_frame_at = body_at;
 	m->body_bytes = body_bytes;
+	m->data = (uint8_t *)(m + 1);
+	m->original = NULL;
 	memcpy(m->data, names, names_bytes);
 	memcpy(m->data + names_bytes, header.ptr - 8, bytes - names_bytes);
 	amqp_set_be16(m->data + header_at + 1, 0);
@@ -108,7 +112,10 @@ void amqp_msg_unref(struct amqp_broker *b, struct amqp_msg *m)
 	if (--m->refs != 0)
 		return;
 	b->messages_count--;
-	amqp_pool_free(b->pool, m);
+	if (m->original != NULL)
+		amqp_msg_give_back(b, m);
+	else
+		amqp_pool_free(b->pool, m);
 }
 
 void amqp_msg_lend(struct amqp_broker *b, struct amqp_msg *m)

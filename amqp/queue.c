@@ -7,7 +7,7 @@
  */
 #include <assert.h>
 
-#include "amqp/back.h"
+#include "amqp/peer.h"
 
 #define NOTICES_AT_ONCE  16u
 #define DROP_AT_ONCE_MAX 64u /* entries freed within one method; more become garbage, so that no burst waits for them */
@@ -29,6 +29,7 @@ uint32_t amqp_entry_new(struct amqp_broker *b, struct amqp_queue *q, struct amqp
 	e->prev = AMQP_NONE;
 	e->queue = q->id;
 	e->redelivered = 0;
+	e->out = 0;
 	return idx;
 }
 
@@ -36,6 +37,7 @@ void amqp_entry_free(struct amqp_broker *b, uint32_t idx)
 {
 	struct amqp_entry *e = &b->entries[idx];
 
+	assert(idx < b->limits.entries_max);
 	amqp_msg_unref(b, e->msg);
 	e->msg = NULL;
 	e->next = b->entries_free;
@@ -118,12 +120,14 @@ static uint32_t place_of(const struct amqp_broker *b, const struct amqp_queue *q
 	return at;
 }
 
-void amqp_queue_requeue(struct amqp_broker *b, struct amqp_queue *q, uint32_t entry)
+void amqp_queue_requeue(struct amqp_broker *b, struct amqp_queue *q, uint32_t entry, bool redelivered)
 {
 	struct amqp_entry *e = &b->entries[entry];
 
-	e->redelivered = 1;
-	q->redelivered++;
+	if (redelivered) {
+		e->redelivered = 1;
+		q->redelivered++;
+	}
 	link_behind(b, q, entry, place_of(b, q, e->seq));
 	q->requeue_hint = entry;
 	while (q->ready_count > q->max_length || (q->ready_count > 0 && q->ready_bytes > q->max_length_bytes))
@@ -289,7 +293,12 @@ enum amqp_verdict amqp_on_queue_purge(struct amqp_conn *c, struct amqp_channel *
 	q = amqp_queue_of_method(c, ch, name, 50, 30, &verdict);
 	if (q == NULL)
 		return verdict;
-	n = amqp_queue_purge(c->b, q);
+	if (c->answer != NULL)
+		n = (uint32_t)c->answer->number[0];
+	else if (!amqp_queue_is_here(c->b, q))
+		return amqp_mirror_ask(c, q, AMQP_NOTE_PURGE, 0, false);
+	else
+		n = amqp_queue_purge(c->b, q);
 	if (no_wait)
 		return AMQP_DONE;
 	amqp_method_begin(&w, ch->number, 50, 31);

@@ -53,6 +53,7 @@ enum amqp_record_kind {
 	/* ---- notices: worker to control, token 0, no answer ---- */
 	AMQP_REQ_CONN_GONE,    /* conn_uid: its exclusive queues go */
 	AMQP_REQ_QUEUE_UNUSED, /* id queue: auto-delete and its last consumer went */
+	AMQP_REQ_APPLIED,      /* token of a BARRIER: all before it has been applied */
 	AMQP_REQ_OP_FAILED,    /* token, code, id of the object, id2 kind of the operation, s0 sentence: the FIB had no room */
 	/* ---- the dump: answers to OP_DUMP; ids are those that control gave ---- */
 	AMQP_REQ_DEF_EXCHANGE, /* as OP_EXCHANGE_ADD */
@@ -65,8 +66,8 @@ enum amqp_record_kind {
 	AMQP_OP_EXCHANGE_ADD =
 		64,           /* id, id2 vhost id, code enum amqp_exchange_type, flags, s0 name, s1 vhost name, blob arguments */
 	AMQP_OP_EXCHANGE_DEL, /* id; its bindings have been deleted before */
-	AMQP_OP_QUEUE_ADD, /* id, id2 vhost id, flags, conn_uid owner of an exclusive queue, s0 name, s1 vhost name, blob arguments
-			    */
+	AMQP_OP_QUEUE_ADD, /* id, id2 vhost id, id3 worker that it lives on, flags, conn_uid owner of an exclusive queue, s0 name,
+			      s1 vhost name, blob arguments */
 	AMQP_OP_QUEUE_DEL, /* id; its bindings have been deleted before */
 	AMQP_OP_BIND_ADD,  /* id binding, id2 source exchange, id3 destination, id4 rule id, flags (DEST_EXCHANGE), s0 key, blob
 			      arguments */
@@ -75,6 +76,7 @@ enum amqp_record_kind {
 	AMQP_OP_CONN_CLOSE,  /* conn_uid, code (320), s0 text: closed by an operator */
 	AMQP_OP_QUEUE_PURGE, /* id: purged by an operator */
 	AMQP_OP_DUMP,        /* tell all definitions that this worker has */
+	AMQP_OP_BARRIER,     /* token: to be answered with APPLIED */
 	AMQP_OP_RESET        /* forget every definition (control programs from scratch) */
 };
 

@@ -7,7 +7,7 @@
  */
 #include <assert.h>
 
-#include "amqp/back.h"
+#include "amqp/peer.h"
 #include "amqp/hash.h"
 #include "amqp/header_rule.h"
 #include "matcher/matcher.h"
@@ -116,6 +116,9 @@ bool amqp_route_init(struct amqp_broker *b, void *mem, const char **err)
 void amqp_routes_flush(struct amqp_broker *b)
 {
 	AMQP_COUNT(b, route_flushes);
+	for (uint32_t i = 0; i < b->routes_count; i++)
+		if (b->routes[i].group != NULL)
+			amqp_group_drop(b, b->routes[i].group);
 	memset(b->route_hash, 0xff, (b->route_hash_mask + 1) * sizeof(uint32_t));
 	b->routes_count = 0;
 	b->route_queues_count = 0;
@@ -155,26 +158,42 @@ static void sort(uint32_t *v, uint32_t count)
 	}
 }
 
+/* How many of the sorted queues live here: those of other workers have more than an index, and come behind. */
+static uint32_t count_here(const struct amqp_broker *b, const uint32_t *queues, uint32_t count)
+{
+	uint32_t here = count;
+
+	while (!amqp_is_alone(b) && here > 0 && queues[here - 1] >> AMQP_ROUTE_SHIFT != 0)
+		here--;
+	return here;
+}
+
 static struct amqp_route *intern(struct amqp_broker *b, uint32_t *queues, uint32_t count)
 {
 	struct amqp_route *r;
 	uint64_t hash;
 	uint32_t i;
 
+	if (!amqp_is_alone(b))
+		for (i = 0; i < count; i++)
+			queues[i] |= (b->queues[queues[i]].home + b->peers_count - b->limits.worker_idx) % b->peers_count
+				     << AMQP_ROUTE_SHIFT;
 	sort(queues, count);
 	hash = amqp_hash(b->limits.secret, 0, (const uint8_t *)queues, count * sizeof *queues);
 	for (i = b->route_hash[hash & b->route_hash_mask]; i != AMQP_NONE; i = b->routes[i].hash_next) {
 		r = &b->routes[i];
-		if (r->hash == hash && r->count == count && memcmp(&b->route_queues[r->first], queues, count * sizeof *queues) == 0)
+		if (r->hash == hash && r->total == count && memcmp(&b->route_queues[r->first], queues, count * sizeof *queues) == 0)
 			return r;
 	}
 	if (b->routes_count == b->limits.routes_max || count > route_queues_room(&b->limits) - b->route_queues_count)
 		amqp_routes_flush(b);
 	r = &b->routes[b->routes_count];
 	r->first = b->route_queues_count;
-	r->count = count;
+	r->count = count_here(b, queues, count);
+	r->total = count;
+	r->group = NULL;
 	r->hash = hash;
-	r->start = count != 0 ? b->routes_begun++ % count : 0; /* not at the first again while subscribers come and go */
+	r->start = r->count != 0 ? b->routes_begun++ % r->count : 0; /* not at the first again while subscribers come and go */
 	r->burst = b->bursts - 1;
 	r->hash_next = b->route_hash[hash & b->route_hash_mask];
 	b->route_hash[hash & b->route_hash_mask] = b->routes_count++;

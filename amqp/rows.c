@@ -5,7 +5,7 @@
  * Core: the worker, between bursts.
  * Spec: rabbitmqctl's column names.
  */
-#include "amqp/back.h"
+#include "amqp/peer.h"
 #include "amqp/table.h"
 
 uint32_t amqp_rows_conns(const struct amqp_broker *b)
@@ -122,7 +122,7 @@ bool amqp_row_queue(const struct amqp_broker *b, uint32_t idx, struct amqp_row_q
 {
 	const struct amqp_queue *q = &b->queues[idx];
 
-	if (idx >= b->queues_used || !q->in_use)
+	if (idx >= b->queues_used || !q->in_use || !amqp_queue_is_here(b, q))
 		return false;
 	*out = (struct amqp_row_queue){
 		.queue_id = q->id,
@@ -144,11 +144,11 @@ bool amqp_row_consumer(const struct amqp_broker *b, uint32_t idx, struct amqp_ro
 {
 	const struct amqp_consumer *c = &b->consumers[idx];
 
-	if (idx >= b->consumers_used || !c->in_use)
+	if (idx >= b->consumers_used || !c->in_use || amqp_consumer_is_remote(c))
 		return false;
 	*out = (struct amqp_row_consumer){
 		.conn_uid = b->conns[b->channels[c->channel].conn].uid,
-		.queue_id = c->queue,
+		.queue_id = amqp_queue_is_mirror(b, c->queue) ? b->mirrors[c->queue - b->limits.queues_max].queue : c->queue,
 		.channel = b->channels[c->channel].number,
 		.prefetch_count = c->prefetch_max,
 		.unacked = c->unacked_count,

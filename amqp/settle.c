@@ -8,7 +8,7 @@
  */
 #include <assert.h>
 
-#include "amqp/back.h"
+#include "amqp/peer.h"
 
 #define SETTLE_AT_ONCE  40u /* deliveries; with more, everybody else has a turn in between */
 #define GIVE_UP_AT_ONCE 32u /* of a channel that is gone, twice a turn */
@@ -98,10 +98,8 @@ void amqp_unacked_forget_consumer(struct amqp_broker *b, struct amqp_consumer *c
 	assert(c->unacked_count == 0);
 }
 
-enum outcome { ACKED, DROPPED, REQUEUED };
-
-/* An entry that nobody waits to be acknowledged any more: it is freed or goes back to its queue, if that is still there. */
-static void leave_ring(struct amqp_broker *b, uint32_t entry, enum outcome how)
+/* An entry that nobody waits to be acknowledged any more: it is freed, or goes back to its queue or its worker. */
+static void leave_ring(struct amqp_broker *b, uint32_t entry, enum amqp_outcome how)
 {
 	struct amqp_entry *e = &b->entries[entry];
 	struct amqp_queue *q = &b->queues[e->queue];
@@ -110,19 +108,24 @@ static void leave_ring(struct amqp_broker *b, uint32_t entry, enum outcome how)
 	if (alive) {
 		q->unacked_count--;
 		q->unacked_bytes -= e->msg->body_bytes;
-		q->acked += how == ACKED;
+		q->acked += how == AMQP_ACKED;
 	}
-	AMQP_COUNT_N(b, acks, how == ACKED);
-	AMQP_COUNT_N(b, rejects_dropped, how == DROPPED);
-	AMQP_COUNT_N(b, requeues, how == REQUEUED);
-	if (how == REQUEUED && alive)
-		amqp_queue_requeue(b, q, entry);
-	else
+	AMQP_COUNT_N(b, acks, how == AMQP_ACKED);
+	AMQP_COUNT_N(b, rejects_dropped, how == AMQP_REJECTED);
+	AMQP_COUNT_N(b, requeues, how == AMQP_REQUEUED);
+	if (amqp_queue_is_mirror(b, e->queue)) {
+		amqp_mirror_settle(b, entry, how);
+		if (alive)
+			amqp_mirror_moved(b, q);
+	} else if (how == AMQP_REQUEUED && alive) {
+		amqp_queue_requeue(b, q, entry, true);
+	} else {
 		amqp_entry_free(b, entry);
+	}
 }
 
 /* One delivery is settled: its slot empties, and its consumer has credit again. */
-static void settle(struct amqp_broker *b, struct amqp_channel *ch, struct amqp_unacked *u, enum outcome how)
+static void settle(struct amqp_broker *b, struct amqp_channel *ch, struct amqp_unacked *u, enum amqp_outcome how)
 {
 	uint32_t entry = u->entry;
 
@@ -134,7 +137,7 @@ static void settle(struct amqp_broker *b, struct amqp_channel *ch, struct amqp_u
 		amqp_consumer_unpark(b, &b->consumers[u->consumer]);
 	}
 	u->entry = AMQP_NONE;
-	ch->acks += how == ACKED;
+	ch->acks += how == AMQP_ACKED;
 	leave_ring(b, entry, how);
 }
 
@@ -163,7 +166,7 @@ static uint32_t find(const struct amqp_channel *ch, uint64_t tag)
 }
 
 /* Oldest first, so that what is requeued finds its place beside the one before it (see amqp_queue_requeue). */
-static void settle_range(struct amqp_broker *b, struct amqp_channel *ch, uint32_t first, uint32_t last, enum outcome how)
+static void settle_range(struct amqp_broker *b, struct amqp_channel *ch, uint32_t first, uint32_t last, enum amqp_outcome how)
 {
 	bool was_full = ch->prefetch_channel != 0 && ch->unacked_consumed >= ch->prefetch_channel;
 
@@ -179,7 +182,7 @@ static void settle_range(struct amqp_broker *b, struct amqp_channel *ch, uint32_
  * All up to `last`, or the oldest of them: then the same frame is handed over again when others had their turn. It finds its tag,
  * whose delivery is settled last; `settle_to` keeps it for those that name none, since more may be delivered meanwhile.
  */
-static enum amqp_verdict settle_up_to(struct amqp_conn *c, struct amqp_channel *ch, uint32_t last, enum outcome how)
+static enum amqp_verdict settle_up_to(struct amqp_conn *c, struct amqp_channel *ch, uint32_t last, enum amqp_outcome how)
 {
 	if (last < SETTLE_AT_ONCE) {
 		ch->settle_to = 0;
@@ -193,7 +196,7 @@ static enum amqp_verdict settle_up_to(struct amqp_conn *c, struct amqp_channel *
 	return AMQP_STALL;
 }
 
-static enum amqp_verdict settle_all(struct amqp_conn *c, struct amqp_channel *ch, enum outcome how)
+static enum amqp_verdict settle_all(struct amqp_conn *c, struct amqp_channel *ch, enum amqp_outcome how)
 {
 	uint32_t last = ch->settle_to != 0 ? find(ch, ch->settle_to) : ch->unacked_len - 1;
 
@@ -206,11 +209,11 @@ static enum amqp_verdict settle_all(struct amqp_conn *c, struct amqp_channel *ch
 void amqp_unacked_requeue_all(struct amqp_broker *b, struct amqp_channel *ch)
 {
 	if (ch->unacked_len > 0)
-		settle_range(b, ch, 0, ch->unacked_len - 1, REQUEUED);
+		settle_range(b, ch, 0, ch->unacked_len - 1, AMQP_REQUEUED);
 }
 
-static enum amqp_verdict settle_tag(struct amqp_conn *c, struct amqp_channel *ch, uint64_t tag, bool multiple, enum outcome how,
-				    uint16_t method_id)
+static enum amqp_verdict settle_tag(struct amqp_conn *c, struct amqp_channel *ch, uint64_t tag, bool multiple,
+				    enum amqp_outcome how, uint16_t method_id)
 {
 	uint32_t i;
 
@@ -269,7 +272,7 @@ void amqp_given_up_step(struct amqp_broker *b)
 		if (entry == AMQP_NONE)
 			continue;
 		b->given_up_count--;
-		leave_ring(b, entry, REQUEUED);
+		leave_ring(b, entry, AMQP_REQUEUED);
 	}
 	if (ring[LEFT].tag > 0)
 		return;
@@ -307,7 +310,7 @@ enum amqp_verdict amqp_on_ack(struct amqp_conn *c, struct amqp_channel *ch, stru
 
 	if (args->bad)
 		return amqp_conn_error(c, 501, 60, 80, "the arguments are cut short");
-	return settle_tag(c, ch, tag, multiple, ACKED, 80);
+	return settle_tag(c, ch, tag, multiple, AMQP_ACKED, 80);
 }
 
 enum amqp_verdict amqp_on_nack(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args)
@@ -317,7 +320,7 @@ enum amqp_verdict amqp_on_nack(struct amqp_conn *c, struct amqp_channel *ch, str
 
 	if (args->bad)
 		return amqp_conn_error(c, 501, 60, 120, "the arguments are cut short");
-	return settle_tag(c, ch, tag, (bits & 1) != 0, bits & 2 ? REQUEUED : DROPPED, 120);
+	return settle_tag(c, ch, tag, (bits & 1) != 0, bits & 2 ? AMQP_REQUEUED : AMQP_REJECTED, 120);
 }
 
 enum amqp_verdict amqp_on_reject(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args)
@@ -327,7 +330,7 @@ enum amqp_verdict amqp_on_reject(struct amqp_conn *c, struct amqp_channel *ch, s
 
 	if (args->bad)
 		return amqp_conn_error(c, 501, 60, 90, "the arguments are cut short");
-	return settle_tag(c, ch, tag, false, requeue ? REQUEUED : DROPPED, 90);
+	return settle_tag(c, ch, tag, false, requeue ? AMQP_REQUEUED : AMQP_REJECTED, 90);
 }
 
 enum amqp_verdict amqp_on_recover(struct amqp_conn *c, struct amqp_channel *ch, struct amqp_reader *args, bool reply)
@@ -340,7 +343,7 @@ enum amqp_verdict amqp_on_recover(struct amqp_conn *c, struct amqp_channel *ch, 
 		return amqp_conn_error(c, 501, 60, method_id, "the arguments are cut short");
 	if (!requeue)
 		return amqp_conn_error(c, 540, 60, method_id, "requeue=false");
-	if (settle_all(c, ch, REQUEUED) == AMQP_STALL)
+	if (settle_all(c, ch, AMQP_REQUEUED) == AMQP_STALL)
 		return AMQP_STALL;
 	if (!reply)
 		return AMQP_DONE;

@@ -65,7 +65,7 @@ static void look_at(struct amqp_conn *c)
 		end_of_closing(c);
 		return;
 	}
-	if (c->waiting && b->now_ns - c->wait_since_ns >= b->limits.control_wait_ns) {
+	if (c->waiting && !c->asks_peer && b->now_ns - c->wait_since_ns >= b->limits.control_wait_ns) {
 		AMQP_COUNT(b, requests_failed);
 		amqp_conn_error(c, 541, 0, 0, "the control plane is away and did not answer in time");
 		return;

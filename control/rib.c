@@ -67,6 +67,7 @@ void ctl_emit_queue(struct ctl_rib *r, uint32_t worker, const struct ctl_queue *
 	struct amqp_record rec = {.kind = AMQP_OP_QUEUE_ADD,
 				  .id = q->id,
 				  .id2 = q->vhost->id,
+				  .id3 = q->home,
 				  .conn_uid = q->owner,
 				  .flags = q->flags,
 				  .str = {q->name, q->vhost->name},
@@ -639,6 +640,7 @@ static void free_objects(struct ctl_rib *r)
 
 static void free_tables(struct ctl_rib *r)
 {
+	ctl_rib_waiting_forget(r);
 	free_objects(r);
 	free(r->exchange);
 	free(r->queue);
@@ -663,6 +665,7 @@ void ctl_rib_init(struct ctl_rib *r, const struct ctl_rib_ops *ops, void *ctx, c
 	r->ctx = ctx;
 	r->skip_worker = CTL_ALL_WORKERS;
 	LIST_INIT(&r->vhosts);
+	LIST_INIT(&r->waiting);
 	ops->random(ctx, r->secret, sizeof r->secret);
 	r->rule_scratch = ctl_alloc(CTL_RULE_BYTES_MAX);
 	make_tables(r, limits);

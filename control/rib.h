@@ -66,6 +66,7 @@ struct ctl_queue {
 	uint32_t id, flags, have;
 	uint64_t store_id;
 	uint64_t owner; /* conn_uid, of an exclusive queue */
+	uint32_t home;  /* worker that it lives on: that of the connection that declared it */
 	struct ctl_binding_list as_destination;
 };
 
@@ -80,6 +81,10 @@ struct ctl_conn {
 struct ctl_rib_limits {
 	uint32_t exchanges_max, queues_max, bindings_max, rules_max;
 };
+
+/* A reply that is due when every other worker has applied what it is about. */
+struct ctl_waiting;
+LIST_HEAD(ctl_waiting_list, ctl_waiting);
 
 /* What the RIB calls. A record's spans are lent for the call. */
 struct ctl_rib_ops {
@@ -117,6 +122,7 @@ struct ctl_rib {
 	bool syncing;
 	uint32_t dumps_open; /* workers whose DUMP_END is awaited */
 	const char *sync_error;
+	struct ctl_waiting_list waiting; /* replies that wait for workers */
 	/* scratch for canonical headers rules */
 	uint8_t *rule_scratch;
 };

@@ -38,6 +38,9 @@ void ctl_binding_delete(struct ctl_rib *r, struct ctl_binding *b);
 /* An operation failed in `worker`: that one is not told of the deletion. `keep_stored`: what is stored stays stored. */
 void ctl_rib_delete_failed(struct ctl_rib *r, uint32_t worker, uint32_t op_kind, uint32_t id, bool keep_stored);
 
+/* Replies that wait for workers, which will not answer any more. */
+void ctl_rib_waiting_forget(struct ctl_rib *r);
+
 /* The connection is gone, and its exclusive queues with it. */
 void ctl_rib_conn_gone(struct ctl_rib *r, uint64_t uid);
 

@@ -7,6 +7,7 @@
  */
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "amqp/table.h"
@@ -42,6 +43,71 @@ static uint32_t fit_text(char *text, size_t len)
 	return (uint32_t)len;
 }
 
+/* ---- replies that wait until every worker has applied what they are about ---- */
+
+struct ctl_waiting {
+	LIST_ENTRY(ctl_waiting) all;
+	struct amqp_record reply;
+	struct amqp_span name; /* reply.str[1], kept */
+	uint32_t worker, left; /* whom it is for; answers that are awaited */
+};
+
+static struct ctl_waiting *waiting_find(const struct ctl_rib *r, uint64_t token)
+{
+	struct ctl_waiting *w;
+
+	LIST_FOREACH(w, &r->waiting, all)
+	if (w->reply.token == token)
+		break;
+	return token == 0 ? NULL : w;
+}
+
+static void waiting_free(struct ctl_waiting *w)
+{
+	LIST_REMOVE(w, all);
+	ctl_span_free(&w->name);
+	free(w);
+}
+
+void ctl_rib_waiting_forget(struct ctl_rib *r)
+{
+	while (!LIST_EMPTY(&r->waiting))
+		waiting_free(LIST_FIRST(&r->waiting));
+}
+
+/* Their rings keep the order, so a barrier is met when all before it has been applied. */
+static void reply_when_applied(struct ctl_rib *r, uint32_t worker, const struct amqp_record *rec)
+{
+	struct amqp_record barrier = {.kind = AMQP_OP_BARRIER, .token = rec->token, .conn_uid = rec->conn_uid};
+	struct ctl_waiting *w = ctl_alloc(sizeof *w);
+
+	w->reply = *rec;
+	w->worker = worker;
+	w->left = r->workers_count - 1;
+	w->name = ctl_span_dup(rec->str[1]);
+	w->reply.str[0] = w->reply.blob = (struct amqp_span){NULL, 0}; /* only refusals have a text */
+	w->reply.str[1] = w->name;
+	LIST_INSERT_HEAD(&r->waiting, w, all);
+	for (uint32_t i = 0; i < r->workers_count; i++)
+		if (i != worker)
+			r->ops->emit(r->ctx, i, &barrier);
+}
+
+static void on_applied(struct ctl_rib *r, const struct amqp_record *q)
+{
+	struct ctl_waiting *w = waiting_find(r, q->token);
+
+	if (w == NULL || --w->left != 0)
+		return;
+	r->ops->emit(r->ctx, w->worker, &w->reply);
+	waiting_free(w);
+}
+
+static bool changes_definitions(const struct amqp_record *q)
+{
+	return q->kind >= AMQP_REQ_EXCHANGE_DECLARE && q->kind <= AMQP_REQ_QUEUE_UNBIND;
+}
+
 static void send_reply(struct ctl_rib *r, uint32_t worker, struct amqp_record *rec, const struct amqp_record *q)
 {
 	if (q->token == 0)
@@ -49,7 +115,11 @@ static void send_reply(struct ctl_rib *r, uint32_t worker, struct amqp_record *r
 	rec->kind = AMQP_OP_REPLY;
 	rec->token = q->token;
 	rec->conn_uid = q->conn_uid;
-	if (worker < r->workers_count)
+	if (worker >= r->workers_count)
+		return;
+	if (r->workers_count > 1 && rec->code == 0 && changes_definitions(q))
+		reply_when_applied(r, worker, rec);
+	else
 		r->ops->emit(r->ctx, worker, rec);
 }
 
@@ -224,6 +294,7 @@ static void queue_create(struct ctl_rib *r, uint32_t worker, const struct amqp_r
 		ctl_rib_reply(r, worker, q, 506, "no room for another queue: all %u are in use", r->limits.queues_max);
 		return;
 	}
+	queue->home = worker;
 	if (!ctl_queue_store(r, queue)) {
 		r->mute = true;
 		ctl_rib_queue_delete(r, queue);
@@ -372,8 +443,14 @@ static bool name_failed(const struct ctl_rib *r, uint32_t op_kind, uint32_t id, 
  */
 static void op_failed(struct ctl_rib *r, uint32_t worker, const struct amqp_record *q)
 {
+	static const char no_room[] = "a worker has no room for this definition";
+	struct ctl_waiting *w = waiting_find(r, q->token);
 	char name[640];
 
+	if (w != NULL) {
+		w->reply.code = q->code;
+		w->reply.str[0] = (struct amqp_span){(const uint8_t *)no_room, sizeof no_room - 1};
+	}
 	if (q->token == 0 && name_failed(r, q->id2, q->id, name, sizeof name)) {
 		ctl_log(CTL_LOG_ERROR, "worker %u could not take the %s: %u %.*s; it is not served, but stays stored", worker, name,
 			q->code, CTL_SPAN_ARG(q->str[0]));
@@ -407,6 +484,9 @@ void ctl_rib_request(struct ctl_rib *r, uint32_t worker, const struct amqp_recor
 	case AMQP_REQ_QUEUE_UNUSED:
 		r->token = r->conn_uid = 0;
 		queue_unused(r, q->id);
+		break;
+	case AMQP_REQ_APPLIED:
+		on_applied(r, q);
 		break;
 	case AMQP_REQ_OP_FAILED:
 		r->token = r->conn_uid = 0;

@@ -85,10 +85,13 @@ static bool sync_queue(struct ctl_rib *r, uint32_t worker, const struct amqp_rec
 	q = ctl_rib_queue(r, v, rec->str[0]);
 	if (q == NULL)
 		q = ctl_queue_make(r, rec->id, v, rec->str[0], rec->flags, rec->conn_uid, rec->blob);
-	else if (q->id != rec->id || (q->have & 1u << worker) != 0)
+	else if (q->id != rec->id || q->home != rec->id3 || (q->have & 1u << worker) != 0)
 		return refuse(r, "a queue is in the dump twice");
 	if (q == NULL)
 		return refuse(r, "a queue of the dump has an id that is out of range or somebody else's");
+	if (rec->id3 >= r->workers_count)
+		return refuse(r, "a queue of the dump lives on a worker that does not exist");
+	q->home = rec->id3;
 	q->have |= 1u << worker;
 	return true;
 }
@@ -198,6 +201,9 @@ static bool restore_queue(struct ctl_rib *r, const struct amqp_record *def, uint
 		q = ctl_queue_make(r, AMQP_ID_NONE, v, def->str[0], def->flags, 0, def->blob);
 	if (q == NULL)
 		return unusable(r, 0, "the dataplane has no room for another queue", why);
+	/* It has no connection yet; the workers share such queues. */
+	if (q->have == 0 && r->workers_count != 0)
+		q->home = q->id % r->workers_count;
 	q->store_id = store_id;
 	return true;
 }

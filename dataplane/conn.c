@@ -12,6 +12,7 @@
 #include <rte_cycles.h>
 
 #include "dataplane/fib_link.h"
+#include "dataplane/handover.h"
 #include "dataplane/worker.h"
 
 #define HANDSHAKE_UNREAD_MAX 4096u /* bytes that control's answer about a log-in may have waiting behind it */
@@ -106,6 +107,11 @@ static void on_hold(void *ctx, void *owner)
 	amqp_hold(w->amqp, owner);
 }
 
+static bool on_elsewhere(void *ctx)
+{
+	return dp_handover_elsewhere(ctx);
+}
+
 /* The broker opens no connection itself, so this is never reached. */
 static void on_connected(void *user)
 {
@@ -129,6 +135,7 @@ const struct tcps_ops dp_conn_tcps_ops = {
 	.release = on_release,
 	.tx_chain = on_tx_chain,
 	.hold = on_hold,
+	.elsewhere = on_elsewhere,
 };
 
 /* ---- from the broker to the stack ---- */

@@ -16,9 +16,11 @@
 #include "matcher/matcher.h"
 
 struct dp_db {
-	struct match_db *db; /* NULL: the slot is free */
+	bool in_use;
+	struct match_db *db[CTL_WORKERS_MAX]; /* each worker has its own handle; NULL: it gave it back */
 	uint32_t exchange_id;
-	bool taken; /* by the worker; else it is in the mail */
+	bool taken;            /* by a worker at least */
+	uint32_t answers_left; /* workers in whose mail it is */
 	uint64_t generation, offset, bytes;
 };
 
@@ -27,22 +29,25 @@ struct dp_databases {
 	uint64_t arena_bytes;
 	struct dp_db *slot;
 	uint32_t slots_count;
-	struct match_scratch *scratch; /* fits every database opened so far; the worker has it or will have it */
+	uint32_t workers_count;
+	/* Fits every database opened so far; the worker has it or will have it. A scratch is one thread's. */
+	struct match_scratch *scratch[CTL_WORKERS_MAX];
 };
 
 /* Room for two databases an exchange: one in use, one on its way. Errors: false when there is no memory. */
-bool dp_databases_init(struct dp_databases *d, const uint8_t *arena, uint64_t arena_bytes, uint32_t exchanges_max);
-/* Closes everything; the worker must have left. */
+bool dp_databases_init(struct dp_databases *d, const uint8_t *arena, uint64_t arena_bytes, uint32_t exchanges_max,
+		       uint32_t workers_count);
+/* Closes everything; the workers must have left. */
 void dp_databases_fini(struct dp_databases *d);
 /*
  * Opens what control has put into the arena; nothing in the message or in the arena is trusted. Returns the slot.
  * Errors: NULL and a sentence.
  */
 struct dp_db *dp_databases_open(struct dp_databases *d, const struct ctl_msg *msg, char *err, size_t err_bytes);
-struct dp_db *dp_databases_find(struct dp_databases *d, const struct match_db *db);
-/* Closes a database that no worker has any more, and frees its slot. */
-void dp_databases_close(struct dp_db *slot);
+struct dp_db *dp_databases_find(struct dp_databases *d, uint32_t worker, const struct match_db *db);
+/* Closes a worker's handle. True: it was the last, and the slot is free when the caller has read it and cleared in_use. */
+bool dp_databases_close(struct dp_db *slot, uint32_t worker);
 /* The worker gave a scratch back. */
-void dp_databases_return_scratch(struct dp_databases *d, struct match_scratch *s);
+void dp_databases_return_scratch(struct dp_databases *d, uint32_t worker, struct match_scratch *s);
 
 #endif

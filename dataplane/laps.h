@@ -17,6 +17,7 @@
 /* The polls in the order of a turn: X(poll, name, of what it returns a count). */
 #define DP_POLLS(X)                                                                                                                \
 	X(receive, "receive", "frames")                                                                                            \
+	X(others, "others", "items")                                                                                               \
 	X(operations, "operations", "records")                                                                                     \
 	X(mail, "mail", "letters")                                                                                                 \
 	X(tcp_timers, "TCP's timers", "")                                                                                          \

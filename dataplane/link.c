@@ -90,13 +90,16 @@ bool dp_link_open(struct dp_link *l, const char *path, char *err, size_t err_byt
 	return l->kick_fd >= 0 || fail(err, err_bytes, path, "no eventfd");
 }
 
-bool dp_link_serve(struct dp_link *l, const struct dp_shm *shm, struct dp_mailbox *to_worker, struct dp_mailbox *from_worker,
-		   char *err, size_t err_bytes)
+bool dp_link_serve(struct dp_link *l, const struct dp_shm *shm, struct dp_mailbox *const *to_worker,
+		   struct dp_mailbox *const *from_worker, uint32_t workers_count, char *err, size_t err_bytes)
 {
 	l->shm = shm;
-	l->to_worker = to_worker;
-	l->from_worker = from_worker;
-	if (!dp_databases_init(&l->databases, shm->arena, shm->layout.arena_bytes, shm->layout.exchanges_max)) {
+	l->workers_count = workers_count;
+	for (uint32_t w = 0; w < workers_count; w++) {
+		l->to_worker[w] = to_worker[w];
+		l->from_worker[w] = from_worker[w];
+	}
+	if (!dp_databases_init(&l->databases, shm->arena, shm->layout.arena_bytes, shm->layout.exchanges_max, workers_count)) {
 		snprintf(err, err_bytes, "there is no memory for the table of databases: lower --exchanges");
 		return false;
 	}
@@ -119,17 +122,27 @@ static void wait_a_little(void)
 }
 
 /* The worker empties its mailbox a letter a turn; false only when it does not turn any more. */
-static bool send_mail(struct dp_link *l, const struct dp_mail *mail)
+static bool send_mail_to(struct dp_link *l, uint32_t worker, const struct dp_mail *mail)
 {
 	uint64_t until_ns = clock_ns() + WORKER_WAIT_NS;
 
-	while (!dp_mailbox_put(l->to_worker, mail)) {
+	while (!dp_mailbox_put(l->to_worker[worker], mail)) {
 		if (clock_ns() > until_ns)
 			return false;
 		dp_link_mail(l);
 		wait_a_little();
 	}
 	return true;
+}
+
+/* To all. False: one does not turn any more. */
+static bool send_mail(struct dp_link *l, const struct dp_mail *mail)
+{
+	bool ok = true;
+
+	for (uint32_t w = 0; w < l->workers_count; w++)
+		ok &= send_mail_to(l, w, mail);
+	return ok;
 }
 
 static void detach(struct dp_link *l, const char *why)
@@ -175,54 +188,64 @@ static bool tell_db(struct dp_link *l, enum ctl_msg_kind kind, const struct dp_d
 	return tell(l, &msg);
 }
 
-static void release_db(struct dp_link *l, struct match_db *db)
+/* Nobody has it, and nobody will take it out of the mail any more. */
+static void forget_db(struct dp_link *l, struct dp_db *s)
 {
-	struct dp_db *s = dp_databases_find(&l->databases, db);
-
-	if (s == NULL)
-		return;
-	tell_db(l, CTL_MSG_DB_RELEASED, s, "");
-	dp_databases_close(s);
-}
-
-static void on_db_taken(struct dp_link *l, const struct dp_mail *mail)
-{
-	struct dp_db *s = dp_databases_find(&l->databases, mail->db);
-
-	dp_databases_return_scratch(&l->databases, mail->scratch);
-	if (s == NULL)
-		return;
-	if (mail->old_db == mail->db) {
+	if (s->taken)
+		tell_db(l, CTL_MSG_DB_RELEASED, s, "");
+	else
 		tell_db(l, CTL_MSG_DB_REFUSED, s, "the exchange is gone, or is of a type that has no database");
-		dp_databases_close(s);
-		return;
-	}
-	s->taken = true;
-	tell_db(l, CTL_MSG_DB_TAKEN, s, "");
-	release_db(l, mail->old_db);
+	s->in_use = false;
 }
 
-void dp_link_mail(struct dp_link *l)
+static void release_db(struct dp_link *l, uint32_t worker, struct match_db *db)
+{
+	struct dp_db *s = dp_databases_find(&l->databases, worker, db);
+
+	if (s != NULL && dp_databases_close(s, worker) && s->answers_left == 0)
+		forget_db(l, s);
+}
+
+/* Control hears of it when all workers have it: until then they match by the patterns themselves, or by the former one. */
+static void on_db_taken(struct dp_link *l, uint32_t worker, const struct dp_mail *mail)
+{
+	struct dp_db *s = dp_databases_find(&l->databases, worker, mail->db);
+	bool refused = mail->old_db == mail->db, gone;
+
+	dp_databases_return_scratch(&l->databases, worker, mail->scratch);
+	if (s == NULL)
+		return;
+	s->taken |= !refused;
+	gone = refused && dp_databases_close(s, worker);
+	if (--s->answers_left == 0 && s->taken)
+		tell_db(l, CTL_MSG_DB_TAKEN, s, "");
+	if (s->answers_left == 0 && gone)
+		forget_db(l, s);
+	if (!refused)
+		release_db(l, worker, mail->old_db);
+}
+
+static void read_mail(struct dp_link *l, uint32_t worker)
 {
 	struct dp_mail mail;
 
-	while (dp_mailbox_get(l->from_worker, &mail)) {
+	while (dp_mailbox_get(l->from_worker[worker], &mail)) {
 		switch (mail.kind) {
 		case DP_MAIL_RINGS_READY:
-			l->rings_ready = true;
+			l->rings_ready_count++;
 			break;
 		case DP_MAIL_DB_TAKEN:
-			on_db_taken(l, &mail);
+			on_db_taken(l, worker, &mail);
 			break;
 		case DP_MAIL_DB_DROPPED:
-			release_db(l, mail.old_db);
+			release_db(l, worker, mail.old_db);
 			break;
 		case DP_MAIL_RING_CORRUPT:
 			detach(l, "wrote nonsense into its operation ring, disconnected");
 			break;
 		case DP_MAIL_DRAINED:
-			l->drained = true;
-			l->cut_off_count = mail.number;
+			l->drained = ++l->drained_count == l->workers_count;
+			l->cut_off_count += mail.number;
 			break;
 		case DP_MAIL_CONTROL_ATTACHED:
 		case DP_MAIL_CONTROL_GONE:
@@ -233,21 +256,27 @@ void dp_link_mail(struct dp_link *l)
 	}
 }
 
+void dp_link_mail(struct dp_link *l)
+{
+	for (uint32_t w = 0; w < l->workers_count; w++)
+		read_mail(l, w);
+}
+
 /* ---- control comes, speaks, goes ---- */
 
-/* Both rings are fresh before control can see them: only the worker touches them meanwhile. */
+/* All rings are fresh before control can see them: only the workers touch them meanwhile. */
 static bool reset_rings(struct dp_link *l)
 {
 	uint64_t until_ns = clock_ns() + WORKER_WAIT_NS;
 
-	l->rings_ready = false;
+	l->rings_ready_count = 0;
 	if (!send_mail(l, &(struct dp_mail){.kind = DP_MAIL_CONTROL_ATTACHED}))
 		return false;
-	while (!l->rings_ready && clock_ns() < until_ns) {
+	while (l->rings_ready_count < l->workers_count && clock_ns() < until_ns) {
 		dp_link_mail(l);
 		wait_a_little();
 	}
-	return l->rings_ready;
+	return l->rings_ready_count == l->workers_count;
 }
 
 static bool send_hello(const struct dp_link *l)
@@ -275,7 +304,7 @@ static bool send_hello(const struct dp_link *l)
 static void tell_open_databases(struct dp_link *l)
 {
 	for (uint32_t i = 0; i < l->databases.slots_count; i++)
-		if (l->databases.slot[i].db != NULL && l->databases.slot[i].taken &&
+		if (l->databases.slot[i].in_use && l->databases.slot[i].taken && l->databases.slot[i].answers_left == 0 &&
 		    !tell_db(l, CTL_MSG_DB_TAKEN, &l->databases.slot[i], ""))
 			return;
 }
@@ -317,7 +346,6 @@ void dp_link_accept(struct dp_link *l)
 
 static void on_db_publish(struct dp_link *l, const struct ctl_msg *msg)
 {
-	struct match_scratch *scratch_before = l->databases.scratch;
 	struct ctl_msg refusal = *msg;
 	struct dp_mail mail = {.kind = DP_MAIL_NEW_DB, .exchange_id = msg->id};
 	struct dp_db *s = dp_databases_open(&l->databases, msg, refusal.text, sizeof refusal.text);
@@ -328,14 +356,16 @@ static void on_db_publish(struct dp_link *l, const struct ctl_msg *msg)
 		tell(l, &refusal);
 		return;
 	}
-	mail.db = s->db;
-	mail.scratch = l->databases.scratch;
-	if (send_mail(l, &mail))
-		return;
-	match_scratch_free(l->databases.scratch);
-	l->databases.scratch = scratch_before;
-	tell_db(l, CTL_MSG_DB_REFUSED, s, "the worker does not take its mail");
-	dp_databases_close(s);
+	s->answers_left = l->workers_count;
+	for (uint32_t w = 0; w < l->workers_count; w++) {
+		mail.db = s->db[w];
+		mail.scratch = l->databases.scratch[w];
+		if (send_mail_to(l, w, &mail))
+			continue;
+		dp_log(DP_LOG_ERROR, "worker %u does not take its mail", w);
+		/* As if it had refused; the scratch that was grown is the newest all the same and stays. */
+		on_db_taken(l, w, &(struct dp_mail){.db = s->db[w], .old_db = s->db[w]});
+	}
 }
 
 void dp_link_input(struct dp_link *l)

@@ -22,24 +22,25 @@ struct dp_link {
 	int listen_fd, control_fd; /* -1: none */
 	int kick_fd;               /* eventfd, given to control */
 	const struct dp_shm *shm;
-	struct dp_mailbox *to_worker, *from_worker;
+	struct dp_mailbox *to_worker[CTL_WORKERS_MAX], *from_worker[CTL_WORKERS_MAX];
+	uint32_t workers_count, rings_ready_count, drained_count;
 	struct dp_databases databases;
-	bool rings_ready, drained;
+	bool drained;           /* all of them */
 	uint64_t cut_off_count; /* connections that were open when the worker left */
 };
 
 /* Makes the socket, mode 0600. A path on which somebody answers is not ours. Errors: false and a sentence. */
 bool dp_link_open(struct dp_link *l, const char *path, char *err, size_t err_bytes);
 /* From here on control may attach. Errors: false and a sentence. */
-bool dp_link_serve(struct dp_link *l, const struct dp_shm *shm, struct dp_mailbox *to_worker, struct dp_mailbox *from_worker,
-		   char *err, size_t err_bytes);
+bool dp_link_serve(struct dp_link *l, const struct dp_shm *shm, struct dp_mailbox *const *to_worker,
+		   struct dp_mailbox *const *from_worker, uint32_t workers_count, char *err, size_t err_bytes);
 /* Somebody knocks: greets the first, sends the others away. */
 void dp_link_accept(struct dp_link *l);
 /* Control wrote or went. */
 void dp_link_input(struct dp_link *l);
-/* Reads the worker's letters. */
+/* Reads the workers' letters. */
 void dp_link_mail(struct dp_link *l);
-/* Tells the worker to drain and control that we leave. */
+/* Tells the workers to drain and control that we leave. */
 void dp_link_drain(struct dp_link *l, uint64_t for_ns);
 /* Removes the socket; `worker_left` says that databases can be closed. */
 void dp_link_close(struct dp_link *l, bool worker_left);

@@ -44,11 +44,12 @@ struct dataplane {
 	struct dp_clock clock;
 	struct dp_limits limits;
 	struct dp_link link;
-	struct dp_worker *worker;
-	struct dp_watchdog watchdog;
+	struct dp_worker *worker[CTL_WORKERS_MAX];
+	struct dp_watchdog watchdog[CTL_WORKERS_MAX];
 	uint32_t worker_lcore[CTL_WORKERS_MAX];
 	int signal_fd;
-	bool eal_up, pdump_up, running;
+	uint32_t running; /* workers that were launched */
+	bool eal_up, pdump_up;
 	char err[1024];
 };
 
@@ -150,9 +151,11 @@ static int start_eal(struct dataplane *d)
 	}
 	if (count < d->options.workers) {
 		snprintf(d->err, sizeof d->err,
-			 "there is no lcore for the worker: it needs one beside the main one, which serves control; give two with "
-			 "-l 0,1 or "
-			 "--lcores=0@0,1@1");
+			 "there are %u lcores beside the main one, which serves control, and %u worker%s, which need one each; "
+			 "give %u "
+			 "with "
+			 "-l 0-%u or --lcores=0@0,1@1…",
+			 count, d->options.workers, d->options.workers == 1 ? "" : "s", d->options.workers + 1, d->options.workers);
 		return DP_EX_CONFIG;
 	}
 	return 0;
@@ -209,16 +212,40 @@ static int make_shm(struct dataplane *d)
 	return 0;
 }
 
-static int make_worker(struct dataplane *d)
+static int make_workers(struct dataplane *d)
 {
-	d->worker = dp_worker_create(0, d->worker_lcore[0], &d->limits, &d->options, &d->port, &d->shm, &d->clock, d->link.kick_fd,
-				     d->err, sizeof d->err);
-	if (d->worker == NULL)
+	struct dp_mailbox *inbox[CTL_WORKERS_MAX], *outbox[CTL_WORKERS_MAX];
+
+	for (uint32_t i = 0; i < d->options.workers; i++) {
+		struct dp_worker *w = dp_worker_create(i, d->worker_lcore[i], &d->limits, &d->options, &d->port, &d->shm, &d->clock,
+						       d->link.kick_fd, d->err, sizeof d->err);
+
+		if (w == NULL)
+			return DP_EX_UNAVAILABLE;
+		d->worker[i] = w;
+		atomic_store(&w->wall_s, clock_ns(CLOCK_REALTIME) / SECOND_NS);
+		inbox[i] = &w->inbox;
+		outbox[i] = &w->outbox;
+	}
+	if (!dp_workers_connect(d->worker, d->options.workers, &d->limits, d->err, sizeof d->err))
 		return DP_EX_UNAVAILABLE;
-	atomic_store(&d->worker->wall_s, clock_ns(CLOCK_REALTIME) / SECOND_NS);
 	dp_shm_publish(&d->shm);
-	if (!dp_link_serve(&d->link, &d->shm, &d->worker->inbox, &d->worker->outbox, d->err, sizeof d->err))
+	if (!dp_link_serve(&d->link, &d->shm, inbox, outbox, d->options.workers, d->err, sizeof d->err))
 		return DP_EX_UNAVAILABLE;
+	return 0;
+}
+
+static int launch_workers(struct dataplane *d)
+{
+	for (uint32_t i = 0; i < d->options.workers; i++) {
+		if (rte_eal_remote_launch(dp_worker_run, d->worker[i], d->worker_lcore[i]) != 0) {
+			snprintf(d->err, sizeof d->err, "lcore %u does not take the worker", d->worker_lcore[i]);
+			dp_link_drain(&d->link, 0); /* those that run must leave before anything goes */
+			return DP_EX_SOFTWARE;
+		}
+		d->running++;
+		dp_watchdog_init(&d->watchdog[i], clock_ns(CLOCK_MONOTONIC));
+	}
 	return 0;
 }
 
@@ -237,7 +264,7 @@ static void tell_ipv6(const struct dataplane *d)
 	char global[INET6_ADDRSTRLEN], link_text[INET6_ADDRSTRLEN];
 	uint8_t link[16];
 
-	if (!tcps_link_local(d->worker->tcp, link) || inet_ntop(AF_INET6, d->options.ipv6.addr, global, sizeof global) == NULL ||
+	if (!tcps_link_local(d->worker[0]->tcp, link) || inet_ntop(AF_INET6, d->options.ipv6.addr, global, sizeof global) == NULL ||
 	    inet_ntop(AF_INET6, link, link_text, sizeof link_text) == NULL)
 		return;
 	dp_log(DP_LOG_INFO, "IPv6: [%s]/%u and [%s], as soon as the link has been asked whether they are free", global,
@@ -262,35 +289,34 @@ static int start(struct dataplane *d)
 	dp_limits_from_options(&d->limits, &d->options, &d->port, secret);
 	status = make_shm(d);
 	if (status == 0)
-		status = make_worker(d);
+		status = make_workers(d);
 	if (status != 0)
 		return status;
 	start_pdump(d);
 	tell_ipv6(d);
-	if (rte_eal_remote_launch(dp_worker_run, d->worker, d->worker_lcore[0]) != 0) {
-		snprintf(d->err, sizeof d->err, "lcore %u does not take the worker", d->worker_lcore[0]);
-		return DP_EX_SOFTWARE;
-	}
-	d->running = true;
-	dp_watchdog_init(&d->watchdog, clock_ns(CLOCK_MONOTONIC));
-	dp_log(DP_LOG_INFO, "serving AMQP on %s, lcore %u, %s; control at %s", d->shm.layout.address_text, d->worker_lcore[0],
+	status = launch_workers(d);
+	if (status != 0)
+		return status;
+	dp_log(DP_LOG_INFO, "serving AMQP on %s, lcore %u%s, %s; control at %s", d->shm.layout.address_text, d->worker_lcore[0],
+	       d->options.workers > 1 ? " and others" : "",
 	       d->options.idle == DP_IDLE_POLL ? "polling" : "polling, asleep in silence", d->options.socket_path);
 	return 0;
 }
 
 /* ---- watch ---- */
 
-static void watch_worker(struct dataplane *d)
+static void watch_worker(struct dataplane *d, uint32_t idx)
 {
-	uint64_t stood_ns, loops = atomic_load_explicit(&d->worker->loops, memory_order_relaxed);
+	const struct dp_worker *w = d->worker[idx];
+	uint64_t stood_ns, loops = atomic_load_explicit(&w->loops, memory_order_relaxed);
 
-	switch (dp_watchdog_look(&d->watchdog, loops, clock_ns(CLOCK_MONOTONIC), &stood_ns)) {
+	switch (dp_watchdog_look(&d->watchdog[idx], loops, clock_ns(CLOCK_MONOTONIC), &stood_ns)) {
 	case DP_WATCHDOG_STALLED:
-		dp_log(DP_LOG_WARNING, "worker %u has not looped for %.1f s: is its core taken by somebody else?", d->worker->idx,
+		dp_log(DP_LOG_WARNING, "worker %u has not looped for %.1f s: is its core taken by somebody else?", w->idx,
 		       (double)stood_ns / (double)SECOND_NS);
 		break;
 	case DP_WATCHDOG_RECOVERED:
-		dp_log(DP_LOG_WARNING, "worker %u loops again after %.1f s", d->worker->idx, (double)stood_ns / (double)SECOND_NS);
+		dp_log(DP_LOG_WARNING, "worker %u loops again after %.1f s", w->idx, (double)stood_ns / (double)SECOND_NS);
 		break;
 	case DP_WATCHDOG_QUIET:
 		break;
@@ -302,14 +328,16 @@ static void look(struct dataplane *d, uint64_t *port_look_ns)
 {
 	uint64_t now_ns = clock_ns(CLOCK_MONOTONIC);
 
-	atomic_store_explicit(&d->worker->wall_s, clock_ns(CLOCK_REALTIME) / SECOND_NS, memory_order_relaxed);
-	watch_worker(d);
+	for (uint32_t i = 0; i < d->running; i++) {
+		atomic_store_explicit(&d->worker[i]->wall_s, clock_ns(CLOCK_REALTIME) / SECOND_NS, memory_order_relaxed);
+		watch_worker(d, i);
+	}
 	if (now_ns - *port_look_ns < SECOND_NS)
 		return;
 	*port_look_ns = now_ns;
 	if (dp_port_link_changed(&d->port))
 		dp_log(DP_LOG_WARNING, "port: the link is %s", d->port.link_up ? "up" : "down");
-	dp_port_publish(&d->port, d->worker->stats);
+	dp_port_publish(&d->port, d->worker[0]->stats);
 }
 
 /* Until a signal comes, or until the worker has drained. Returns the signal's number, 0 when drained. */
@@ -357,28 +385,38 @@ static void drain(struct dataplane *d, int signo)
 
 static void summary(const struct dataplane *d)
 {
-	const uint64_t *amqp = amqp_counters(d->worker->amqp);
+	uint64_t published = 0, delivered = 0, served = 0;
+	const struct dp_worker *slowest = d->worker[0];
 	char what[32];
 
-	dp_laps_text(&d->worker->laps, what, sizeof what);
+	for (uint32_t i = 0; i < d->running; i++) {
+		const uint64_t *amqp = amqp_counters(d->worker[i]->amqp);
+
+		published += amqp[AMQP_CNT_publishes];
+		delivered += amqp[AMQP_CNT_deliveries];
+		served += amqp[AMQP_CNT_connections_opened];
+		if (d->worker[i]->laps.longest_cycles > slowest->laps.longest_cycles)
+			slowest = d->worker[i];
+	}
+	dp_laps_text(&slowest->laps, what, sizeof what);
 	dp_log(DP_LOG_INFO,
 	       "left: %llu messages published, %llu delivered, %llu connections served, %llu cut off; longest turn %.1f us (%s)",
-	       (unsigned long long)amqp[AMQP_CNT_publishes], (unsigned long long)amqp[AMQP_CNT_deliveries],
-	       (unsigned long long)amqp[AMQP_CNT_connections_opened], (unsigned long long)d->link.cut_off_count,
-	       (double)d->worker->counter[DP_CNT_worker_longest_loop_ns] / 1000.0, what);
+	       (unsigned long long)published, (unsigned long long)delivered, (unsigned long long)served,
+	       (unsigned long long)d->link.cut_off_count, (double)slowest->counter[DP_CNT_worker_longest_loop_ns] / 1000.0, what);
 }
 
 static void stop(struct dataplane *d)
 {
-	if (d->running) {
-		rte_eal_wait_lcore(d->worker_lcore[0]);
+	for (uint32_t i = 0; i < d->running; i++)
+		rte_eal_wait_lcore(d->worker_lcore[i]);
+	if (d->running != 0)
 		summary(d);
-	}
 	dp_link_close(&d->link, true);
 	if (d->pdump_up)
 		rte_pdump_uninit();
 	dp_port_close(&d->port);
-	dp_worker_destroy(d->worker);
+	for (uint32_t i = 0; i < CTL_WORKERS_MAX; i++)
+		dp_worker_destroy(d->worker[i]);
 	dp_shm_destroy(&d->shm);
 	if (d->eal_up)
 		rte_eal_cleanup();

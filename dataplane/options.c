@@ -453,8 +453,8 @@ static bool check_whole(const struct dp_options *o, struct problem *p)
 	struct amqp_limits usual;
 	uint64_t memory, largest;
 
-	if (o->workers != 1)
-		return problem(p, "--workers %u: this version runs exactly one worker; leave the option out or give 1", o->workers);
+	if (o->workers > 1 && o->udp_echo)
+		return problem(p, "--udp-echo contradicts --workers %u: the echo measures the port with one worker", o->workers);
 	if (o->idle == DP_IDLE_POLL && dp_options_given(o, "idle-after-us"))
 		return problem(p,
 			       "--idle-after-us contradicts --idle poll, which never sleeps: add --idle adaptive or leave it out");

@@ -176,11 +176,11 @@ static int make_piece_pool(struct dp_port *p, uint32_t worker, struct fault *f)
 	if (p->tx_pieces_max == 0)
 		return 0;
 	snprintf(name, sizeof name, "dp_pieces_%u", worker);
-	p->piece_pool[worker] = dp_tx_piece_pool(name, count, p->numa_node);
+	p->piece_pool[worker] = dp_tx_piece_pool(name, count, p->worker_node[worker]);
 	if (p->piece_pool[worker] == NULL)
 		return fault(f, DP_EX_UNAVAILABLE,
 			     "no memory for %u packet buffers on NUMA node %d (%s): give DPDK more (-m MIB or --socket-mem)", count,
-			     p->numa_node, rte_strerror(rte_errno));
+			     p->worker_node[worker], rte_strerror(rte_errno));
 	return 0;
 }
 
@@ -193,12 +193,12 @@ static int make_tso_pool(struct dp_port *p, uint32_t worker, struct fault *f)
 	if (!p->tx_tso)
 		return 0;
 	snprintf(name, sizeof name, "dp_long_%u", worker);
-	p->tso_pool[worker] = rte_pktmbuf_pool_create(name, count, 0, 0, (uint16_t)room, p->numa_node);
+	p->tso_pool[worker] = rte_pktmbuf_pool_create(name, count, 0, 0, (uint16_t)room, p->worker_node[worker]);
 	if (p->tso_pool[worker] == NULL)
 		return fault(f, DP_EX_UNAVAILABLE,
 			     "no memory for %u long packet buffers on NUMA node %d (%s): give DPDK more (-m MIB or --socket-mem), "
 			     "or --tso off",
-			     count, p->numa_node, rte_strerror(rte_errno));
+			     count, p->worker_node[worker], rte_strerror(rte_errno));
 	return 0;
 }
 
@@ -211,12 +211,28 @@ static int make_pool(struct dp_port *p, uint32_t worker, struct fault *f)
 	p->mbufs_count = p->rx_desc_count + p->tx_desc_count + DP_TX_FRAMES_MAX + 3 * MBUF_CACHE + DP_BURST_MAX;
 	room = room < RTE_MBUF_DEFAULT_BUF_SIZE ? RTE_MBUF_DEFAULT_BUF_SIZE : RTE_ALIGN_CEIL(room, 64u);
 	snprintf(name, sizeof name, "dp_mbufs_%u", worker);
-	p->pool[worker] = rte_pktmbuf_pool_create(name, p->mbufs_count, MBUF_CACHE, 0, (uint16_t)room, p->numa_node);
+	p->pool[worker] = rte_pktmbuf_pool_create(name, p->mbufs_count, MBUF_CACHE, 0, (uint16_t)room, p->worker_node[worker]);
 	if (p->pool[worker] == NULL)
 		return fault(f, DP_EX_UNAVAILABLE,
 			     "no memory for %u packet buffers on NUMA node %d (%s): give DPDK more (-m MIB or --socket-mem)",
-			     p->mbufs_count, p->numa_node, rte_strerror(rte_errno));
+			     p->mbufs_count, p->worker_node[worker], rte_strerror(rte_errno));
 	return 0;
+}
+
+/*
+ * A NIC spreads flows over its queues by their hash. Software ports are not asked: their kernel does it by a hash of its own, or
+ * the peer chooses the queue; a flow stays where it began all the same.
+ */
+static void choose_steering(struct dp_port *p, const struct rte_eth_dev_info *info, const struct dp_options *o,
+			    struct rte_eth_conf *conf)
+{
+	const uint64_t flows = RTE_ETH_RSS_IPV4 | RTE_ETH_RSS_NONFRAG_IPV4_TCP | RTE_ETH_RSS_IPV6 | RTE_ETH_RSS_NONFRAG_IPV6_TCP;
+
+	if (o->workers < 2 || p->software || (info->flow_type_rss_offloads & flows) == 0)
+		return;
+	conf->rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+	conf->rx_adv_conf.rss_conf.rss_hf = info->flow_type_rss_offloads & flows;
+	p->rss = true;
 }
 
 static int make_queues(struct dp_port *p, const struct rte_eth_dev_info *info, const struct dp_options *o, struct fault *f)
@@ -235,6 +251,7 @@ static int make_queues(struct dp_port *p, const struct rte_eth_dev_info *info, c
 		rc = choose_pieces(p, info, o, &conf, f);
 	if (rc != 0)
 		return rc;
+	choose_steering(p, info, o, &conf);
 	rc = rte_eth_dev_configure(p->id, (uint16_t)workers_count, (uint16_t)workers_count, &conf);
 	if (rc != 0)
 		return fault(f, DP_EX_UNAVAILABLE, "port %s (%s) refuses its configuration: %s", p->name, p->driver,
@@ -250,9 +267,9 @@ static int make_queues(struct dp_port *p, const struct rte_eth_dev_info *info, c
 			status = make_piece_pool(p, i, f);
 		if (status != 0)
 			return status;
-		rc = rte_eth_rx_queue_setup(p->id, (uint16_t)i, p->rx_desc_count, (unsigned)p->numa_node, NULL, p->pool[i]);
+		rc = rte_eth_rx_queue_setup(p->id, (uint16_t)i, p->rx_desc_count, (unsigned)p->worker_node[i], NULL, p->pool[i]);
 		if (rc == 0)
-			rc = rte_eth_tx_queue_setup(p->id, (uint16_t)i, p->tx_desc_count, (unsigned)p->numa_node, NULL);
+			rc = rte_eth_tx_queue_setup(p->id, (uint16_t)i, p->tx_desc_count, (unsigned)p->worker_node[i], NULL);
 	}
 	if (rc != 0)
 		return fault(f, DP_EX_UNAVAILABLE, "port %s (%s) gives no queues: %s", p->name, p->driver, rte_strerror(-rc));
@@ -351,6 +368,9 @@ static void tell(struct dp_port *p, const struct dp_options *o)
 	dp_log(DP_LOG_INFO, "port: checksums verified by the %s, filled in by the %s; segments cut by the %s; link is %s",
 	       p->rx_cksum ? "port" : "stack", p->tx_tcp_cksum ? "port" : "stack", p->tx_tso ? "port" : "stack",
 	       p->link_up ? "up" : "down");
+	if (workers_count > 1)
+		dp_log(DP_LOG_INFO, "port: flows are spread over its queues by %s",
+		       p->rss ? "the port (RSS)" : "whoever is behind it");
 	if (p->tx_pieces_max != 0)
 		dp_log(DP_LOG_INFO, "port: large bodies are sent from where they lie, in up to %u pieces a frame",
 		       p->tx_pieces_max);
@@ -379,6 +399,8 @@ int dp_port_open(struct dp_port *p, const struct dp_options *o, const uint32_t *
 		       "the port is on NUMA node %d and the worker on node %d: every frame crosses between them; choose other "
 		       "lcores",
 		       p->numa_node, worker_node);
+	for (uint32_t i = 0; i < o->workers; i++)
+		p->worker_node[i] = o->workers > 1 ? (int)rte_lcore_to_socket_id(worker_lcore[i]) : p->numa_node;
 	status = choose_mtu(p, &info, o, &f);
 	if (status == 0)
 		status = make_queues(p, &info, o, &f);

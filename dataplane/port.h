@@ -27,6 +27,7 @@ struct dp_port {
 	bool started;
 	uint8_t mac[6]; /* of our stack, which need not be the port's */
 	bool promiscuous;
+	bool rss; /* the port spreads flows over the queues */
 	uint16_t mtu, rx_desc_count, tx_desc_count;
 	uint16_t tx_burst_max; /* 0: any */
 	bool rx_cksum, tx_ip_cksum, tx_tcp_cksum;
@@ -35,6 +36,7 @@ struct dp_port {
 	uint16_t mss_max;                   /* what it can cut to, where that is less than the MTU leaves; 0: no limit */
 	bool rx_vlan_strip, tx_vlan_insert; /* the tag of --vlan is the port's to take off, to put on */
 	int numa_node;                      /* of the port; that of the first worker where the port has none */
+	int worker_node[CTL_WORKERS_MAX];   /* where a worker's pools lie: on its own node, if there are several */
 	uint32_t mbufs_count;               /* in each pool */
 	struct rte_mempool *pool[CTL_WORKERS_MAX], *tso_pool[CTL_WORKERS_MAX], *piece_pool[CTL_WORKERS_MAX];
 	bool link_up;

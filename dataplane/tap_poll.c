@@ -45,9 +45,9 @@ static void ignore(int signo)
 
 struct dp_tap_trigger dp_tap_poll_take(void)
 {
-	struct dp_tap_trigger trigger = {NULL, 0};
+	static struct dp_tap_trigger trigger; /* all queues of the driver have one */
 
-	for (int signo = SIGRTMIN; signo <= SIGRTMAX; signo++) {
+	for (int signo = SIGRTMIN; trigger.call == NULL && signo <= SIGRTMAX; signo++) {
 		struct sigaction sa;
 
 		if (sigaction(signo, NULL, &sa) != 0 || sa.sa_handler == SIG_DFL || sa.sa_handler == SIG_IGN ||

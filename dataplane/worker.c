@@ -27,9 +27,11 @@
 #include "dataplane/echo.h"
 #include "dataplane/fib_link.h"
 #include "dataplane/grace.h"
+#include "dataplane/handover.h"
 
-#define PUBLISH_NS 10000000ull /* counters go to shared memory this often */
-#define SLEEP_NS   50000ull    /* one step of --idle adaptive */
+#define PUBLISH_NS   10000000ull /* counters go to shared memory this often */
+#define SLEEP_NS     50000ull    /* one step of --idle adaptive */
+#define NOTES_A_TURN 64u         /* taken from each ring of another worker */
 
 /* ---- receive ---- */
 
@@ -53,7 +55,7 @@ static uint16_t echo_burst(struct dp_worker *w, struct rte_mbuf **frame, uint16_
 	return left;
 }
 
-static uint32_t rx_flags(const struct dp_worker *w, const struct rte_mbuf *m)
+uint32_t dp_rx_flags(const struct dp_worker *w, const struct rte_mbuf *m)
 {
 	uint32_t flags = 0;
 
@@ -66,6 +68,19 @@ static uint32_t rx_flags(const struct dp_worker *w, const struct rte_mbuf *m)
 	if ((m->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0)
 		flags |= TCPS_RX_VLAN(m->vlan_tci);
 	return flags;
+}
+
+/* With other workers: each frame by itself, for some go on to them. */
+static void input_shared(struct dp_worker *w, struct rte_mbuf **frame, uint16_t count)
+{
+	for (uint16_t i = 0; i < count; i++) {
+		if (frame[i]->nb_segs == 1) {
+			dp_handover_input(w, frame[i], dp_rx_flags(w, frame[i]));
+			continue;
+		}
+		w->counter[DP_CNT_port_rx_drop_chained]++;
+		rte_pktmbuf_free(frame[i]);
+	}
 }
 
 static uint32_t poll_rx(struct dp_worker *w)
@@ -87,16 +102,29 @@ static uint32_t poll_rx(struct dp_worker *w)
 	if (w->udp_echo)
 		count = echo_burst(w, frame, got);
 	w->burst_has_payload = false;
+	if (w->workers_count > 1) {
+		input_shared(w, frame, count);
+		return got;
+	}
 	for (uint16_t i = 0; i < count; i++) {
 		struct rte_mbuf *m = frame[i];
 
 		if (m->nb_segs == 1)
-			tcps_input(w->tcp, rte_pktmbuf_mtod(m, const uint8_t *), m->data_len, rx_flags(w, m), w->now_ns);
+			tcps_input(w->tcp, rte_pktmbuf_mtod(m, const uint8_t *), m->data_len, dp_rx_flags(w, m), w->now_ns);
 		else
 			w->counter[DP_CNT_port_rx_drop_chained]++;
 	}
 	dp_tx_recycle(&w->tx, frame, count);
 	return got;
+}
+
+/* ---- other workers ---- */
+
+static uint32_t poll_others(struct dp_worker *w)
+{
+	if (w->workers_count < 2)
+		return 0;
+	return dp_handover_poll(w) + amqp_mail_poll(w->amqp, NOTES_A_TURN);
 }
 
 /* ---- control ---- */
@@ -250,6 +278,7 @@ static uint32_t turn(struct dp_worker *w)
 {
 	dp_laps_begin(&w->laps, w->tsc);
 	lap(w, DP_POLL_receive, poll_rx(w));
+	lap(w, DP_POLL_others, poll_others(w));
 	lap(w, DP_POLL_operations, poll_ops(w));
 	lap(w, DP_POLL_mail, poll_mail(w));
 	lap(w, DP_POLL_tcp_timers, poll_tcp_timers(w));

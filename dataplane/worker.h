@@ -36,11 +36,19 @@ struct dp_limits {
 	size_t tcp_bytes, amqp_bytes, block_bytes;
 };
 
+struct rte_mbuf;
+struct rte_ring;
+
 struct dp_worker {
 	/* constant after start */
 	uint32_t idx, lcore;
 	uint16_t port_id, queue;
 	uint16_t amqp_port;
+	uint32_t workers_count;
+	int numa_node;
+	struct dp_worker *const *all;           /* workers_count */
+	struct rte_ring *hand[CTL_WORKERS_MAX]; /* frames that others hand over, by worker */
+	void *mail;                             /* notes that others' machines leave: amqp_mail_connect() */
 	bool udp_echo, adaptive;
 	bool rx_offloads;
 	struct dp_tap_trigger tap; /* net_tap, polled: called before each receive burst */
@@ -59,7 +67,9 @@ struct dp_worker {
 	uint64_t now_ns, last_busy_ns, next_publish_ns;
 	bool leave, control_attached, ops_corrupt;
 	bool burst_has_payload;
-	void *aborting; /* the amqp_conn whose transport is being reset by its own wish */
+	struct rte_mbuf *in_hand; /* the frame that the stack looks at, if other workers may know it */
+	uint32_t in_hand_stacks;  /* that had it before */
+	void *aborting;           /* the amqp_conn whose transport is being reset by its own wish */
 	struct dp_laps laps;
 	struct {
 		bool active, conns_told;
@@ -87,6 +97,10 @@ struct dp_worker *dp_worker_create(uint32_t idx, uint32_t lcore, const struct dp
 				   const struct dp_port *port, const struct dp_shm *shm, const struct dp_clock *clock, int kick_fd,
 				   char *err, size_t err_bytes);
 void dp_worker_destroy(struct dp_worker *w);
+/* Makes what lies between workers, when all of them are there. Errors: false and a sentence. */
+bool dp_workers_connect(struct dp_worker *const *all, uint32_t count, const struct dp_limits *l, char *err, size_t err_bytes);
+/* What the port says of a received frame, as the stack takes it. */
+uint32_t dp_rx_flags(const struct dp_worker *w, const struct rte_mbuf *m);
 /* The loop; returns when it has drained. An lcore_function_t, the argument is the worker. */
 int dp_worker_run(void *arg);
 

@@ -11,11 +11,14 @@
 #include <rte_mbuf.h>
 
 #include "dataplane/conn.h"
+#include "dataplane/handover.h"
 #include "dataplane/mem.h"
 #include "dataplane/worker.h"
 
 #define SECOND_NS 1000000000ull
 #define MS_NS     1000000ull
+
+#define MAIL_SLOTS 1024u /* of each ring between two workers: 64 KiB */
 
 /* More bindings than the default bring more rules, trie nodes and key bytes in the same proportion. */
 static uint32_t scaled(uint32_t value, uint32_t wanted, uint32_t usual)
@@ -41,6 +44,8 @@ static void amqp_limits(struct amqp_limits *l, const struct dp_options *o)
 	l->queues_max = o->queues != 0 ? o->queues : l->queues_max;
 	l->entries_max = o->messages != 0 ? o->messages : l->entries_max;
 	l->message_pool_bytes = o->messages_memory != 0 ? o->messages_memory : l->message_pool_bytes;
+	l->workers_count = (uint8_t)o->workers;
+	l->mail_slots = MAIL_SLOTS;
 	l->message_bytes_max = o->message_max != 0 ? (uint32_t)o->message_max : l->message_bytes_max;
 }
 
@@ -107,6 +112,7 @@ static bool make_libraries(struct dp_worker *w, const struct dp_limits *l, uint8
 			   size_t err_bytes)
 {
 	const char *why = "";
+	struct amqp_limits amqp;
 
 	w->op_scratch = at;
 	at += lines(CTL_RECORD_MAX);
@@ -117,7 +123,9 @@ static bool make_libraries(struct dp_worker *w, const struct dp_limits *l, uint8
 		return false;
 	}
 	at += lines(l->tcp_bytes);
-	w->amqp = amqp_broker_init(at, l->amqp_bytes, &l->amqp, &dp_conn_amqp_ops, w, &why);
+	amqp = l->amqp;
+	amqp.worker_idx = (uint8_t)w->idx;
+	w->amqp = amqp_broker_init(at, l->amqp_bytes, &amqp, &dp_conn_amqp_ops, w, &why);
 	if (w->amqp == NULL) {
 		snprintf(err, err_bytes, "the AMQP machine refuses its limits: %s", why);
 		return false;
@@ -165,11 +173,13 @@ struct dp_worker *dp_worker_create(uint32_t idx, uint32_t lcore, const struct dp
 	struct dp_worker *w;
 
 	snprintf(what, sizeof what, "worker %u", idx);
-	w = dp_mem_alloc(what, l->block_bytes, port->numa_node, err, err_bytes);
+	w = dp_mem_alloc(what, l->block_bytes, port->worker_node[idx], err, err_bytes);
 	if (w == NULL)
 		return NULL;
 	w->idx = idx;
 	w->lcore = lcore;
+	w->numa_node = port->worker_node[idx];
+	w->workers_count = 1;
 	w->clock = *clock;
 	w->kick_fd = kick_fd;
 	w->requests = dp_shm_request_ring(shm, idx);
@@ -185,7 +195,7 @@ struct dp_worker *dp_worker_create(uint32_t idx, uint32_t lcore, const struct dp
 		dp_mem_free(w);
 		return NULL;
 	}
-	dp_mem_report(what, w, l->block_bytes, port->numa_node);
+	dp_mem_report(what, w, l->block_bytes, w->numa_node);
 	return w;
 }
 
@@ -195,5 +205,30 @@ void dp_worker_destroy(struct dp_worker *w)
 		return;
 	/* The port is closed, so its ring gave back all pieces of messages; these frames have the last. */
 	dp_tx_drop(&w->tx);
+	dp_handover_close(w);
+	if (w->mail != NULL)
+		dp_mem_free(w->mail);
 	dp_mem_free(w);
+}
+
+bool dp_workers_connect(struct dp_worker *const *all, uint32_t count, const struct dp_limits *l, char *err, size_t err_bytes)
+{
+	void *mail[CTL_WORKERS_MAX];
+	char what[32];
+
+	for (uint32_t i = 0; count > 1 && i < count; i++) {
+		struct dp_worker *w = all[i];
+		size_t bytes = amqp_mail_bytes(&l->amqp);
+
+		snprintf(what, sizeof what, "mail of worker %u", i);
+		w->mail = mail[i] = dp_mem_alloc(what, bytes, w->numa_node, err, err_bytes);
+		if (w->mail == NULL || !dp_handover_open(w, count, err, err_bytes))
+			return false;
+		dp_mem_report(what, w->mail, bytes, w->numa_node);
+		w->workers_count = count;
+		w->all = all;
+	}
+	for (uint32_t i = 0; count > 1 && i < count; i++)
+		amqp_mail_connect(all[i]->amqp, mail);
+	return true;
 }

@@ -97,7 +97,7 @@ void tcps_arp_input(struct tcps *t, const uint8_t *frame, const uint8_t *a, size
 		else if (((sender ^ t->addr_raw) & t->mask_raw) == 0)
 			tcps_neigh_heard(t, false, addr, sender_mac, request && for_us);
 	}
-	if (request && for_us) {
+	if (request && for_us && !t->overhears) {
 		const struct arp reply = {.op = ARP_REPLY,
 					  .eth_dst = sender_mac,
 					  .target_mac = sender_mac,

@@ -65,6 +65,8 @@ static __attribute__((noinline)) void stray(struct tcps *t, struct tcps_seg *s)
 			segment(c, s);
 		return;
 	}
+	if (listening && t->ops.elsewhere != NULL && t->ops.elsewhere(t->ctx))
+		return;
 	/* It may be later data of a handshake that was answered by a cookie; a reset would end what its first segment opens. */
 	if (listening && t->now_ns < t->cookie_until_ns && (s->flags & (TCP_ACK | TCP_SYN | TCP_RST)) == TCP_ACK)
 		return;
@@ -443,4 +445,11 @@ void tcps_input(struct tcps *t, const uint8_t *frame, size_t len, uint32_t rx_fl
 		ipv4_input(t, frame, len, rx_flags);
 	else
 		other_frame(t, frame, len, rx_flags);
+}
+
+void tcps_overhear(struct tcps *t, const uint8_t *frame, size_t len, uint32_t rx_flags, uint64_t now_ns)
+{
+	t->overhears = true;
+	tcps_input(t, frame, len, rx_flags, now_ns);
+	t->overhears = false;
 }

@@ -318,6 +318,7 @@ struct tcps {
 	/* written by the worker */
 	uint64_t now_ns;
 	uint32_t now_us;   /* the same, modulo 2^32 */
+	bool overhears;    /* the frame in hand is answered by another stack */
 	uint32_t *touched; /* connections to flush, in order; TCPS_NIL where one died */
 	uint32_t touched_count, touched_max;
 	uint32_t flush_at, flush_end; /* how far a running flush is */

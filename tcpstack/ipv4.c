@@ -14,7 +14,7 @@ static void echo_reply(struct tcps *t, const uint8_t *frame, const uint8_t *ip, 
 {
 	size_t total = IPV4_HLEN + len;
 	void *handle;
-	uint8_t *f = tcps_frame_alloc(t, total, &handle);
+	uint8_t *f = t->overhears ? NULL : tcps_frame_alloc(t, total, &handle);
 	if (f == NULL)
 		return;
 	uint32_t peer = get_raw32(ip + 12);

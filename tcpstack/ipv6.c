@@ -57,7 +57,7 @@ static void echo_reply(struct tcps *t, const struct tcps_icmp6 *m)
 		TCPS_COUNT(t, icmp_bad);
 		return;
 	}
-	if (!tcps_icmp6_open(t, &out, m->frame + 6, m->ip + 24, m->ip + 8, IPV6_HOP_LIMIT))
+	if (t->overhears || !tcps_icmp6_open(t, &out, m->frame + 6, m->ip + 24, m->ip + 8, IPV6_HOP_LIMIT))
 		return;
 	memcpy(out.body, m->body, m->len);
 	out.body[0] = ICMP6_ECHO_REPLY;

@@ -142,7 +142,8 @@ static void solicitation(struct tcps *t, const struct tcps_icmp6 *m)
 		return;
 	if (!anonymous && mac != NULL)
 		tcps_neigh_heard(t, true, src, mac, true);
-	answer(t, m, own);
+	if (!t->overhears)
+		answer(t, m, own);
 }
 
 /* RFC 4861 7.2.5, for an entry that has an Ethernet address. */

@@ -172,6 +172,11 @@ struct tcps_ops {
 	 * released, and must not call the stack.
 	 */
 	void (*hold)(void *ctx, void *owner);
+	/*
+	 * A segment in tcps_input() belongs to no connection here and opens none. True: it was handed to another stack with the
+	 * same addresses, which may know it. NULL: there is none; such a segment is answered with a reset.
+	 */
+	bool (*elsewhere)(void *ctx);
 };
 
 /* Bytes that tcps_init() needs for this configuration. */
@@ -190,6 +195,8 @@ struct tcps_conn *tcps_connect(struct tcps *t, const struct tcps_endpoint *peer,
 
 /* Takes one received Ethernet frame, lent for the call. Malformed frames are dropped and counted by reason. */
 void tcps_input(struct tcps *t, const uint8_t *frame, size_t len, uint32_t rx_flags, uint64_t now_ns);
+/* A frame for all stacks that share the addresses, which another of them answers: what it says is learnt, nothing is replied. */
+void tcps_overhear(struct tcps *t, const uint8_t *frame, size_t len, uint32_t rx_flags, uint64_t now_ns);
 /*
  * Runs timers that are due, a bounded number of them: with more, tcps_next_deadline() has passed already, and the next call goes
  * on. Cheap when none is due. Returns whether there was anything to do.

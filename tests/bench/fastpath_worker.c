@@ -129,7 +129,7 @@ static void control_work(struct path *p)
 	struct amqp_record rec;
 
 	while (ctl_ring_get(&requests, p->scratch, &rec) == 1)
-		control_request(&p->control, &rec);
+		control_request(&p->control, 0, &rec);
 	control_step(&p->control, p->far.now_ns);
 }
 
@@ -418,7 +418,9 @@ static bool make_worker(struct path *p, char *err, size_t err_bytes)
 	p->control.delay_max_ns = 0;
 	p->worker->control_attached = true;
 	amqp_set_now(p->worker->amqp, START_NS, 1700000000);
-	control_start(&p->control, p->worker->amqp, START_NS);
+	p->control.broker[0] = p->worker->amqp;
+	p->control.workers_count = 1;
+	control_start(&p->control, START_NS);
 	return true;
 }
 

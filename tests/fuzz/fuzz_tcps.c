@@ -271,7 +271,7 @@ static void arp(void)
 static void start(uint8_t which)
 {
 	static const struct tcps_ops ops = {tx_alloc,    tx_send,   on_accept,  on_connected, on_data, on_eof,
-					    on_writable, on_closed, on_release, NULL,         NULL};
+					    on_writable, on_closed, on_release, NULL,         NULL,    NULL};
 	struct tcps_config cfg = {.mac = {2, 0, 0, 0, 0, 2},
 				  .ipv4 = {198, 18, 0, 2},
 				  .ipv4_prefix_len = 24,

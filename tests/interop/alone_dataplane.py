@@ -88,7 +88,7 @@ WRONG = [
     (["--", "--ip", "198.18.0.2/24", "--amqp-port", "0"], 64, "amqp-port"),
     (["--", "--ip", "198.18.0.2/24", "--idle", "sometimes"], 64, "idle"),
     (["--", "--ip", "198.18.0.2/24", "--config", "/no/such/file"], 78, "/no/such/file"),
-    (["--", "--ip", "198.18.0.2/24", "--workers", "2"], 78, "worker"),
+    (["--no-huge", "-m", "256", "--no-pci", "--lcores", "0,1", "--", "--ip", "198.18.0.2/24", "--workers", "2", "--socket", "/tmp/tickwire-none.sock"], 78, "worker"),
     (["--no-huge", "-m", "256", "--no-pci", "--lcores", "0,1", "--", "--ip", "198.18.0.2/24", "--socket", "/tmp/tickwire-none.sock"], 78, "port"),
 ]
 

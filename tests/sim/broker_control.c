@@ -68,8 +68,7 @@ static void emit(void *ctx, uint32_t worker, const struct amqp_record *rec)
 {
 	struct control *c = ctx;
 
-	(void)worker;
-	fifo_put(c, &c->ops, rec);
+	fifo_put(c, &c->ops[worker], rec);
 }
 
 static uint64_t store_put(void *ctx, const struct amqp_record *def)
@@ -109,13 +108,21 @@ static const struct ctl_rib_ops rib_ops = {emit, store_put, store_del, rules_cha
 
 /* ---- databases ---- */
 
-struct image {
-	struct match_db *db;
-	uint8_t *bytes;
+struct image { /* opened by each worker for itself */
+	struct match_db *db[AMQP_WORKERS_MAX];
+	uint8_t *bytes; /* NULL: the slot is free */
 };
 /* Databases are looked up by the pointer that comes back; a handful is alive at any time. */
 static struct image images[16];
-static struct match_scratch *scratch;
+static struct match_scratch *scratch[AMQP_WORKERS_MAX];
+
+static struct match_db *any_db(const struct image *image)
+{
+	for (uint32_t w = 0; w < AMQP_WORKERS_MAX; w++)
+		if (image->db[w] != NULL)
+			return image->db[w];
+	return NULL;
+}
 
 /* Images outlive the control that made them: the rules they name stay reserved, as the arena's list has them reserved. */
 static void adopt_images(struct control *c)
@@ -123,7 +130,7 @@ static void adopt_images(struct control *c)
 	const uint32_t *ids;
 
 	for (size_t i = 0; i < sizeof images / sizeof images[0]; i++) {
-		size_t count = images[i].db == NULL ? 0 : match_db_rule_ids(images[i].db, &ids);
+		size_t count = any_db(&images[i]) == NULL ? 0 : match_db_rule_ids(any_db(&images[i]), &ids);
 
 		for (size_t k = 0; k < count; k++)
 			ctl_rib_rule_adopt(&c->rib, ids[k]);
@@ -136,52 +143,61 @@ void control_init(struct control *c, struct net *net, const struct amqp_limits *
 {
 	*c = (struct control){.net = net, .ring_max = 64, .delay_max_ns = 1000000};
 	c->limits = (struct ctl_rib_limits){limits->exchanges_max, limits->queues_max, limits->bindings_max, limits->rules_max};
-	fifo_init(&c->requests);
-	fifo_init(&c->ops);
+	for (uint32_t w = 0; w < AMQP_WORKERS_MAX; w++) {
+		fifo_init(&c->requests[w]);
+		fifo_init(&c->ops[w]);
+	}
+}
+
+static void clear_fifos(struct control *c)
+{
+	for (uint32_t w = 0; w < AMQP_WORKERS_MAX; w++) {
+		fifo_clear(&c->requests[w]);
+		fifo_clear(&c->ops[w]);
+	}
 }
 
 void control_fini(struct control *c)
 {
 	if (c->up)
 		ctl_rib_fini(&c->rib);
-	fifo_clear(&c->requests);
-	fifo_clear(&c->ops);
+	clear_fifos(c);
 }
 
-void control_start(struct control *c, struct amqp_broker *b, uint64_t now_ns)
+void control_start(struct control *c, uint64_t now_ns)
 {
 	struct amqp_span root = {(const uint8_t *)"/", 1};
 
-	c->broker = b;
 	c->now_ns = now_ns;
 	c->up = c->syncing = true;
 	ctl_rib_init(&c->rib, &rib_ops, c, &c->limits);
 	ctl_rib_vhost(&c->rib, root)->configured = true;
-	ctl_rib_sync_begin(&c->rib, 1, &c->limits);
-	amqp_control_attached(b);
+	ctl_rib_sync_begin(&c->rib, c->workers_count, &c->limits);
+	for (uint32_t w = 0; w < c->workers_count; w++)
+		amqp_control_attached(c->broker[w]);
 }
 
 void control_kill(struct control *c)
 {
 	ctl_rib_fini(&c->rib);
-	fifo_clear(&c->requests);
-	fifo_clear(&c->ops);
+	clear_fifos(c);
 	c->up = false;
 	c->kills++;
-	amqp_control_gone(c->broker);
+	for (uint32_t w = 0; w < c->workers_count; w++)
+		amqp_control_gone(c->broker[w]);
 }
 
-bool control_request(struct control *c, const struct amqp_record *rec)
+bool control_request(struct control *c, uint32_t worker, const struct amqp_record *rec)
 {
-	if (!c->up || c->requests.count >= c->ring_max)
+	if (!c->up || c->requests[worker].count >= c->ring_max)
 		return false;
-	fifo_put(c, &c->requests, rec);
+	fifo_put(c, &c->requests[worker], rec);
 	return true;
 }
 
 /* ---- work ---- */
 
-static void answer_login(struct control *c, const struct amqp_record *q)
+static void answer_login(struct control *c, uint32_t worker, const struct amqp_record *q)
 {
 	static const uint8_t right[] = "\0guest\0guest";
 	struct amqp_record rec = {.kind = AMQP_OP_REPLY, .token = q->token, .conn_uid = q->conn_uid};
@@ -189,40 +205,40 @@ static void answer_login(struct control *c, const struct amqp_record *q)
 	if (q->blob.len != sizeof right - 1 || memcmp(q->blob.ptr, right, sizeof right - 1) != 0)
 		rec.code = 403;
 	rec.str[1] = (struct amqp_span){(const uint8_t *)"guest", 5};
-	emit(c, 0, &rec);
+	emit(c, worker, &rec);
 }
 
-static void answer_open(struct control *c, const struct amqp_record *q)
+static void answer_open(struct control *c, uint32_t worker, const struct amqp_record *q)
 {
 	struct ctl_vhost *v = ctl_rib_vhost_find(&c->rib, q->str[0]);
 	struct amqp_record rec = {.kind = AMQP_OP_REPLY, .token = q->token, .conn_uid = q->conn_uid};
 
 	if (v == NULL) {
-		ctl_rib_reply(&c->rib, 0, q, 530, "no such vhost");
+		ctl_rib_reply(&c->rib, worker, q, 530, "no such vhost");
 		return;
 	}
-	ctl_rib_conn_add(&c->rib, 0, q->conn_uid, v->name, q->str[1]);
+	ctl_rib_conn_add(&c->rib, worker, q->conn_uid, v->name, q->str[1]);
 	rec.id = v->id;
-	emit(c, 0, &rec);
+	emit(c, worker, &rec);
 }
 
-static void handle(struct control *c, const struct amqp_record *q)
+static void handle(struct control *c, uint32_t worker, const struct amqp_record *q)
 {
 	if (q->kind == AMQP_REQ_OP_FAILED)
 		printf("# operation %u failed: %.*s\n", q->id2, (int)q->str[0].len, (const char *)q->str[0].ptr);
 	switch (q->kind) {
 	case AMQP_REQ_LOGIN:
-		answer_login(c, q);
+		answer_login(c, worker, q);
 		break;
 	case AMQP_REQ_OPEN:
-		answer_open(c, q);
+		answer_open(c, worker, q);
 		break;
 	case AMQP_REQ_DEF_EXCHANGE:
 	case AMQP_REQ_DEF_QUEUE:
 	case AMQP_REQ_DEF_BINDING:
 	case AMQP_REQ_DEF_CONN:
 	case AMQP_REQ_DUMP_END:
-		if (!ctl_rib_sync_record(&c->rib, 0, q))
+		if (!ctl_rib_sync_record(&c->rib, worker, q))
 			c->why = c->rib.sync_error;
 		else if (c->syncing && c->rib.dumps_open == 0) {
 			adopt_images(c);
@@ -232,41 +248,60 @@ static void handle(struct control *c, const struct amqp_record *q)
 		}
 		break;
 	default:
-		ctl_rib_request(&c->rib, 0, q);
+		ctl_rib_request(&c->rib, worker, q);
+	}
+}
+
+static void step_worker(struct control *c, uint32_t worker)
+{
+	struct control_record *r;
+	struct amqp_record rec;
+
+	/* Whose dump is over asks already; it is heard when all dumps are. */
+	while ((!c->syncing || (c->rib.dumps_open & 1u << worker) != 0) &&
+	       (r = fifo_take(&c->requests[worker], c->now_ns)) != NULL) {
+		if (!ctl_record_decode(r->bytes, r->len, &rec))
+			c->why = "a request could not be decoded";
+		else
+			handle(c, worker, &rec);
+		free(r);
+	}
+	while ((r = fifo_take(&c->ops[worker], c->now_ns)) != NULL) {
+		if (!ctl_record_decode(r->bytes, r->len, &rec))
+			c->why = "an operation could not be decoded";
+		else if (!amqp_apply(c->broker[worker], &rec))
+			c->why = "the worker refused an operation";
+		free(r);
 	}
 }
 
 void control_step(struct control *c, uint64_t now_ns)
 {
-	struct control_record *r;
-	struct amqp_record rec;
-
 	c->now_ns = now_ns;
-	while ((r = fifo_take(&c->requests, now_ns)) != NULL) {
-		if (!ctl_record_decode(r->bytes, r->len, &rec))
-			c->why = "a request could not be decoded";
-		else
-			handle(c, &rec);
-		free(r);
-	}
-	while ((r = fifo_take(&c->ops, now_ns)) != NULL) {
-		if (!ctl_record_decode(r->bytes, r->len, &rec))
-			c->why = "an operation could not be decoded";
-		else if (!amqp_apply(c->broker, &rec))
-			c->why = "the worker refused an operation";
-		free(r);
-	}
+	for (uint32_t w = 0; w < c->workers_count; w++)
+		step_worker(c, w);
+}
+
+static uint64_t first_ns(const struct control_fifo *f)
+{
+	return f->first != NULL ? f->first->at_ns : UINT64_MAX;
 }
 
 uint64_t control_next_ns(const struct control *c)
 {
 	uint64_t next = UINT64_MAX;
 
-	if (c->requests.first != NULL)
-		next = c->requests.first->at_ns;
-	if (c->ops.first != NULL && c->ops.first->at_ns < next)
-		next = c->ops.first->at_ns;
+	for (uint32_t w = 0; w < c->workers_count; w++) {
+		if (!c->syncing || (c->rib.dumps_open & 1u << w) != 0)
+			next = first_ns(&c->requests[w]) < next ? first_ns(&c->requests[w]) : next;
+		next = first_ns(&c->ops[w]) < next ? first_ns(&c->ops[w]) : next;
+	}
 	return next;
+}
+
+bool control_quiet(const struct control *c)
+{
+	return control_next_ns(c) == UINT64_MAX;
 }
 
 /* ---- databases: making them ---- */
@@ -276,12 +311,35 @@ static void drop_db(struct match_db *db)
 	if (db == NULL)
 		return;
 	for (size_t i = 0; i < sizeof images / sizeof images[0]; i++) {
-		if (images[i].db == db) {
-			match_db_close(db);
+		for (uint32_t w = 0; w < AMQP_WORKERS_MAX; w++)
+			if (images[i].db[w] == db) {
+				match_db_close(db);
+				images[i].db[w] = NULL;
+				break;
+			}
+		if (any_db(&images[i]) == NULL) {
 			free(images[i].bytes);
-			images[i] = (struct image){0};
+			images[i].bytes = NULL;
 		}
 	}
+}
+
+/* False: what was compiled cannot be opened. */
+static bool give_to_worker(struct control *c, uint32_t w, struct image *image, size_t bytes, uint32_t exchange_id)
+{
+	struct match_scratch *grown;
+	char err[256];
+
+	image->db[w] = match_db_open(image->bytes, bytes, err, sizeof err);
+	if (image->db[w] == NULL) {
+		fprintf(stderr, "# %s\n", err);
+		return false;
+	}
+	grown = match_scratch_grow(scratch[w], image->db[w]);
+	match_scratch_free(amqp_set_scratch(c->broker[w], grown));
+	scratch[w] = grown;
+	drop_db(amqp_take_db(c->broker[w], exchange_id, image->db[w]));
+	return true;
 }
 
 void control_compile(struct control *c, const char *exchange)
@@ -292,13 +350,13 @@ void control_compile(struct control *c, const char *exchange)
 	struct match_rule rules[64];
 	size_t count = 0, bytes;
 	char err[256];
-	struct match_scratch *grown;
+	bool opened = true;
 	struct image *slot = NULL;
 
 	if (!c->up || c->syncing)
 		return;
 	for (size_t i = 0; i < sizeof images / sizeof images[0] && slot == NULL; i++)
-		slot = images[i].db == NULL ? &images[i] : NULL;
+		slot = images[i].bytes == NULL ? &images[i] : NULL;
 	v = ctl_rib_vhost_find(&c->rib, (struct amqp_span){(const uint8_t *)"/", 1});
 	x = v == NULL ? NULL
 		      : ctl_rib_exchange(&c->rib, v, (struct amqp_span){(const uint8_t *)exchange, (uint32_t)strlen(exchange)});
@@ -321,23 +379,20 @@ void control_compile(struct control *c, const char *exchange)
 		return;
 	slot->bytes = match_compile(x->type == AMQP_TOPIC ? MATCH_TOPIC : MATCH_HEADERS, rules, count, ++c->generation, &bytes, err,
 				    sizeof err);
-	slot->db = slot->bytes == NULL ? NULL : match_db_open(slot->bytes, bytes, err, sizeof err);
-	if (slot->db == NULL) {
-		fprintf(stderr, "# %s\n", err);
+	for (uint32_t w = 0; slot->bytes != NULL && w < c->workers_count && opened; w++)
+		opened = give_to_worker(c, w, slot, bytes, x->id);
+	if (slot->bytes == NULL || !opened)
 		c->why = "a database could not be compiled or opened";
-		return;
-	}
-	grown = match_scratch_grow(scratch, slot->db);
-	match_scratch_free(amqp_set_scratch(c->broker, grown));
-	scratch = grown;
-	drop_db(amqp_take_db(c->broker, x->id, slot->db));
 	c->compiled++;
 }
 
 void control_forget_databases(void)
 {
 	for (size_t i = 0; i < sizeof images / sizeof images[0]; i++)
-		drop_db(images[i].db);
-	match_scratch_free(scratch);
-	scratch = NULL;
+		for (uint32_t w = 0; w < AMQP_WORKERS_MAX; w++)
+			drop_db(images[i].db[w]);
+	for (uint32_t w = 0; w < AMQP_WORKERS_MAX; w++) {
+		match_scratch_free(scratch[w]);
+		scratch[w] = NULL;
+	}
 }

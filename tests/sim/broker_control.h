@@ -25,11 +25,12 @@ struct control_fifo {
 };
 
 struct control {
-	struct amqp_broker *broker;
+	struct amqp_broker *broker[AMQP_WORKERS_MAX]; /* workers */
+	uint32_t workers_count;
 	struct net *net; /* the dice */
 	struct ctl_rib rib;
 	struct ctl_rib_limits limits;
-	struct control_fifo requests, ops;
+	struct control_fifo requests[AMQP_WORKERS_MAX], ops[AMQP_WORKERS_MAX];
 	uint32_t ring_max; /* requests that fit before the worker hears "full" */
 	uint64_t delay_max_ns, now_ns;
 	bool up, syncing;
@@ -40,16 +41,18 @@ struct control {
 
 void control_init(struct control *c, struct net *net, const struct amqp_limits *limits);
 void control_fini(struct control *c);
-void control_start(struct control *c, struct amqp_broker *b, uint64_t now_ns); /* attaches: dump, sync, defaults */
-void control_kill(struct control *c);                                          /* SIGKILL: everything it knew is gone */
-/* amqp_ops.request. */
-bool control_request(struct control *c, const struct amqp_record *rec);
+void control_start(struct control *c, uint64_t now_ns); /* attaches: dump, sync, defaults */
+void control_kill(struct control *c);                   /* SIGKILL: everything it knew is gone */
+/* amqp_ops.request of a worker. */
+bool control_request(struct control *c, uint32_t worker, const struct amqp_record *rec);
+/* Nothing is on its way. */
+bool control_quiet(const struct control *c);
 /* Handles what has arrived by now, on both sides. */
 void control_step(struct control *c, uint64_t now_ns);
 uint64_t control_next_ns(const struct control *c);
 /* Compiles the wildcard rules of one exchange and hands the database to the worker, as the dataplane would. */
 void control_compile(struct control *c, const char *exchange);
-/* The worker is gone: closes whatever it had. */
+/* The workers are gone: closes whatever they had. */
 void control_forget_databases(void);
 
 #endif

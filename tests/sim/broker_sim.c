@@ -21,13 +21,21 @@
 #define STEPS_MAX   2000000u
 #define CHECK_EVERY 16u
 
+/* One machine; all workers' connections come over one stack, as if the port steered as the dice fall. */
+struct worker {
+	struct amqp_broker *broker;
+	void *mem, *mail;
+	size_t bytes;
+	uint64_t asleep_until_ns; /* it does not turn until then: what the others leave for it waits */
+};
+
 struct world {
 	struct net *net;
 	struct host server;
 	struct clients clients;
 	struct control control;
-	struct amqp_broker *broker;
-	void *broker_mem;
+	struct worker worker[AMQP_WORKERS_MAX];
+	uint32_t workers_count;
 	void *aborting; /* AMQP connection that the broker itself resets: it has forgotten it already */
 	uint64_t start_ns, now_ns, steps, next_kill_ns, back_ns, next_compile_ns, trouble_ns, refs_lent;
 	uint32_t kills_left;
@@ -36,6 +44,8 @@ struct world {
 
 static struct world world;
 static bool verbose;
+static uint32_t workers_wanted; /* 0: by seed */
+static uint64_t notes;
 static struct {
 	uint64_t due, duplicates, aborts, kills, compiled, dropped;
 } sum;
@@ -45,7 +55,8 @@ static struct {
 static void *on_accept(void *ctx, struct tcps_conn *conn, const struct tcps_endpoint *peer, uint16_t local_port)
 {
 	(void)ctx;
-	return amqp_conn_accept(world.broker, conn, "198.18.0.2", peer->port, local_port);
+	return amqp_conn_accept(world.worker[net_below(world.net, world.workers_count)].broker, conn, "198.18.0.2", peer->port,
+				local_port);
 }
 
 static void on_connected(void *user)
@@ -75,18 +86,31 @@ static void on_closed(void *user, enum tcps_reason reason)
 		amqp_conn_closed(user);
 }
 
+/* Whose memory that is. */
+static struct amqp_broker *broker_of(const void *owner)
+{
+	for (uint32_t w = 0; w < world.workers_count; w++) {
+		const struct worker *k = &world.worker[w];
+
+		if ((const uint8_t *)owner >= (const uint8_t *)k->mem &&
+		    (const uint8_t *)owner < (const uint8_t *)k->mem + k->bytes)
+			return k->broker;
+	}
+	abort();
+}
+
 static void release(void *ctx, void *owner)
 {
 	(void)ctx;
 	world.refs_lent--;
-	amqp_release(world.broker, owner);
+	amqp_release(broker_of(owner), owner);
 }
 
 static void hold(void *ctx, void *owner)
 {
 	(void)ctx;
 	world.refs_lent++;
-	amqp_hold(world.broker, owner);
+	amqp_hold(broker_of(owner), owner);
 }
 
 static uint8_t *io_reserve(void *io, size_t len)
@@ -148,8 +172,7 @@ static void io_abort(void *io)
 
 static bool on_request(void *ctx, const struct amqp_record *rec)
 {
-	(void)ctx;
-	return control_request(&world.control, rec);
+	return control_request(&world.control, (uint32_t)((struct worker *)ctx - world.worker), rec);
 }
 
 /* ---- a world ---- */
@@ -174,7 +197,17 @@ static void set_up_wires(struct world *w)
 	}
 }
 
-static void make_broker(struct world *w)
+static void *zeroed(size_t bytes)
+{
+	void *mem = aligned_alloc(64, (bytes + 63) / 64 * 64);
+
+	if (mem == NULL)
+		abort();
+	memset(mem, 0, bytes);
+	return mem;
+}
+
+static void make_worker(struct world *w, uint32_t idx, struct amqp_limits *l)
 {
 	static const struct amqp_ops ops = {.reserve = io_reserve,
 					    .commit = io_commit,
@@ -187,11 +220,30 @@ static void make_broker(struct world *w)
 					    .shutdown = io_shutdown,
 					    .abort = io_abort,
 					    .request = on_request};
-	struct amqp_limits l;
+	struct worker *k = &w->worker[idx];
 	const char *err = NULL;
-	size_t bytes;
+
+	l->worker_idx = (uint8_t)idx;
+	k->bytes = amqp_broker_bytes(l);
+	k->mem = zeroed(k->bytes);
+	if (w->workers_count > 1)
+		k->mail = zeroed(amqp_mail_bytes(l));
+	k->broker = amqp_broker_init(k->mem, k->bytes, l, &ops, k, &err);
+	if (k->broker == NULL) {
+		fprintf(stderr, "Bail out! %s\n", err);
+		exit(1);
+	}
+}
+
+static void make_workers(struct world *w)
+{
+	struct amqp_limits l;
+	void *mail[AMQP_WORKERS_MAX];
 
 	amqp_limits_default(&l);
+	w->workers_count = workers_wanted != 0 ? workers_wanted : net_chance(w->net, 3000) ? 1 : net_chance(w->net, 3000) ? 2 : 4;
+	l.workers_count = (uint8_t)w->workers_count;
+	l.mail_slots = net_chance(w->net, 5000) ? 2 : 64;
 	l.conns_max = l.consumers_max = 12;
 	l.channels_max = 24;
 	l.exchanges_max = 32;
@@ -208,17 +260,16 @@ static void make_broker(struct world *w)
 	l.rule_nodes_max = 4096;
 	l.rule_key_bytes_max = 1u << 16;
 	l.handshake_ns = l.control_wait_ns = 600 * 1000 * MS;
-	bytes = amqp_broker_bytes(&l);
-	w->broker_mem = aligned_alloc(64, (bytes + 63) / 64 * 64);
-	if (w->broker_mem == NULL)
-		abort();
-	memset(w->broker_mem, 0, bytes);
-	w->broker = amqp_broker_init(w->broker_mem, bytes, &l, &ops, w, &err);
-	if (w->broker == NULL) {
-		fprintf(stderr, "Bail out! %s\n", err);
-		exit(1);
+	for (uint32_t i = 0; i < w->workers_count; i++) {
+		make_worker(w, i, &l);
+		mail[i] = w->worker[i].mail;
 	}
+	for (uint32_t i = 0; i < w->workers_count; i++)
+		amqp_mail_connect(w->worker[i].broker, mail);
 	control_init(&w->control, w->net, &l);
+	w->control.workers_count = w->workers_count;
+	for (uint32_t i = 0; i < w->workers_count; i++)
+		w->control.broker[i] = w->worker[i].broker;
 	w->control.ring_max = net_chance(w->net, 3000) ? 2 : 64;
 	w->control.delay_max_ns = net_spread(w->net, 1000, 50 * MS);
 }
@@ -249,9 +300,10 @@ static void set_up(struct world *w, uint64_t seed)
 	w->server.ring_hold_ns = seed % 4 == 0 ? 2000 * MS : 0;
 	w->server.app = w;
 	w->server.starve_chance = chance_up_to(300);
-	make_broker(w);
-	amqp_set_now(w->broker, w->now_ns, w->now_ns / 1000000000u);
-	control_start(&w->control, w->broker, w->now_ns);
+	make_workers(w);
+	for (uint32_t i = 0; i < w->workers_count; i++)
+		amqp_set_now(w->worker[i].broker, w->now_ns, w->now_ns / 1000000000u);
+	control_start(&w->control, w->now_ns);
 	clients_init(&w->clients, w->net, w->now_ns);
 	if (!tcps_listen(w->server.t, 5672))
 		abort();
@@ -275,8 +327,10 @@ static bool check(struct world *w, bool all)
 		return false;
 	if (!all)
 		return true;
+	for (uint32_t i = 0; i < w->workers_count; i++)
+		if (broken(w, "broker", amqp_check(w->worker[i].broker)))
+			return false;
 	return !broken(w, "server's TCP", tcps_check(w->server.t)) && !broken(w, "clients' TCP", tcps_check(w->clients.host.t)) &&
-	       !broken(w, "broker", amqp_check(w->broker)) &&
 	       !(w->control.up && !w->control.syncing && broken(w, "RIB", ctl_rib_check(&w->control.rib)));
 }
 
@@ -287,7 +341,7 @@ static void upset(struct world *w)
 		control_kill(&w->control);
 		w->back_ns = w->now_ns + net_spread(w->net, MS, 2000 * MS);
 	} else if (!w->control.up && w->now_ns >= w->back_ns) {
-		control_start(&w->control, w->broker, w->now_ns);
+		control_start(&w->control, w->now_ns);
 		w->next_kill_ns = w->now_ns + net_spread(w->net, MS, 3000 * MS);
 	}
 	if (w->now_ns >= w->next_compile_ns) {
@@ -322,6 +376,19 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
+/* A worker's part of a turn; some are late, so that rings fill up and notes are taken one by one. */
+static void turn(struct world *w, uint32_t idx)
+{
+	struct worker *k = &w->worker[idx];
+
+	if (w->workers_count > 1 && w->now_ns >= k->asleep_until_ns && net_chance(w->net, 300))
+		k->asleep_until_ns = w->now_ns + net_spread(w->net, 1000, 5 * MS);
+	if (w->now_ns >= k->asleep_until_ns)
+		notes += amqp_mail_poll(k->broker, (uint32_t)net_spread(w->net, 1, 64));
+	amqp_tick(k->broker);
+	amqp_burst_end(k->broker);
+}
+
 /* One turn of the worker's loop and of everybody else; returns false when something is broken. */
 static bool step(struct world *w)
 {
@@ -329,15 +396,16 @@ static bool step(struct world *w)
 
 	w->steps++;
 	w->server.now_ns = w->clients.host.now_ns = w->clients.now_ns = w->now_ns;
-	amqp_set_now(w->broker, w->now_ns, w->now_ns / 1000000000u);
+	for (uint32_t i = 0; i < w->workers_count; i++)
+		amqp_set_now(w->worker[i].broker, w->now_ns, w->now_ns / 1000000000u);
 	receive_burst(w);
 	if (w->control.up)
 		control_step(&w->control, w->now_ns);
 	upset(w);
 	tcps_tick(w->server.t, w->now_ns);
 	tcps_tick(w->clients.host.t, w->now_ns);
-	amqp_tick(w->broker);
-	amqp_burst_end(w->broker);
+	for (uint32_t i = 0; i < w->workers_count; i++)
+		turn(w, i);
 	next = clients_act(&w->clients, w->now_ns);
 	tcps_flush(w->server.t, w->now_ns);
 	tcps_flush(w->clients.host.t, w->now_ns);
@@ -351,9 +419,27 @@ static bool step(struct world *w)
 }
 
 /* Who waits for what, when a world has stalled. */
-static void tell_state(struct world *w)
+static void tell_worker(const struct amqp_broker *b, uint32_t idx)
 {
 	struct amqp_row_queue row;
+	struct amqp_mail_usage mail;
+
+	amqp_mail_usage(b, &mail);
+	printf("# worker %u: %" PRIu64 " notes on their way, %" PRIu64 " references lent\n", idx, mail.notes_pending,
+	       mail.message_refs);
+	for (uint32_t i = 0; i < amqp_rows_queues(b); i++) {
+		if (amqp_row_queue(b, i, &row))
+			printf("# queue %u: ready %" PRIu64 " unacknowledged %" PRIu64 " consumers %u\n", row.queue_id,
+			       row.messages_ready, row.messages_unacknowledged, row.consumers);
+	}
+	for (unsigned i = 0; i < AMQP_CNT_COUNT; i++) {
+		if (amqp_counters(b)[i] != 0)
+			printf("# %s %" PRIu64 "\n", amqp_counter_name(i), amqp_counters(b)[i]);
+	}
+}
+
+static void tell_state(struct world *w)
+{
 	struct tcps_conn_info info;
 
 	for (unsigned i = 0; i < w->clients.count; i++) {
@@ -370,15 +456,8 @@ static void tell_state(struct world *w)
 		}
 		printf("\n");
 	}
-	for (uint32_t i = 0; i < amqp_rows_queues(w->broker); i++) {
-		if (amqp_row_queue(w->broker, i, &row))
-			printf("# queue %u: ready %" PRIu64 " unacknowledged %" PRIu64 " consumers %u\n", row.queue_id,
-			       row.messages_ready, row.messages_unacknowledged, row.consumers);
-	}
-	for (unsigned i = 0; i < AMQP_CNT_COUNT; i++) {
-		if (amqp_counters(w->broker)[i] != 0)
-			printf("# %s %" PRIu64 "\n", amqp_counter_name(i), amqp_counters(w->broker)[i]);
-	}
+	for (uint32_t k = 0; k < w->workers_count; k++)
+		tell_worker(w->worker[k].broker, k);
 	for (unsigned i = 0; i < TCPS_CNT_COUNT; i++) {
 		if (tcps_counters(w->server.t)[i] != 0)
 			printf("# tcp %s %" PRIu64 "\n", tcps_counter_name(i), tcps_counters(w->server.t)[i]);
@@ -412,38 +491,61 @@ static bool queues_empty(struct world *w)
 {
 	struct amqp_row_queue row;
 
-	for (uint32_t i = 0; i < amqp_rows_queues(w->broker); i++) {
-		if (amqp_row_queue(w->broker, i, &row) && row.messages_ready + row.messages_unacknowledged != 0)
-			return false;
-	}
+	for (uint32_t k = 0; k < w->workers_count; k++)
+		for (uint32_t i = 0; i < amqp_rows_queues(w->worker[k].broker); i++) {
+			if (amqp_row_queue(w->worker[k].broker, i, &row) && row.messages_ready + row.messages_unacknowledged != 0)
+				return false;
+		}
 	return true;
+}
+
+static bool worker_quiet(const struct amqp_broker *b)
+{
+	struct amqp_usage a;
+	struct amqp_mail_usage mail;
+
+	amqp_usage(b, &a);
+	amqp_mail_usage(b, &mail);
+	return a.conns == 0 && mail.notes_pending == 0;
 }
 
 static bool closed(struct world *w)
 {
 	struct tcps_usage u;
-	struct amqp_usage a;
 
 	tcps_usage(w->server.t, &u);
-	amqp_usage(w->broker, &a);
-	return clients_done(&w->clients) && u.conns + u.half_open + u.time_wait == 0 && a.conns == 0 && w->control.up &&
-	       !w->control.syncing && w->control.requests.count == 0 && w->control.ops.count == 0;
+	for (uint32_t i = 0; i < w->workers_count; i++)
+		if (!worker_quiet(w->worker[i].broker))
+			return false;
+	return clients_done(&w->clients) && u.conns + u.half_open + u.time_wait == 0 && w->control.up && !w->control.syncing &&
+	       control_quiet(&w->control);
 }
 
-static bool baseline(struct world *w)
+/* What the port's ring let go of last is still to be given back to the worker that it is of. */
+static bool given_back(struct world *w)
 {
-	struct tcps_usage u;
-	struct amqp_usage a;
+	struct amqp_mail_usage mail;
 
-	tcps_usage(w->server.t, &u);
-	amqp_usage(w->broker, &a);
-	if (u.blocks_in_use + u.refs_in_use != 0 || w->refs_lent != 0) {
-		snprintf(w->why, sizeof w->why, "TCP's pools: %u blocks, %u references left", u.blocks_in_use, u.refs_in_use);
-		return false;
+	for (uint32_t i = 0; i < w->workers_count; i++) {
+		amqp_mail_usage(w->worker[i].broker, &mail);
+		if (mail.notes_pending + mail.message_refs != 0)
+			return false;
 	}
-	if (a.channels + a.consumers + a.entries != 0 || a.messages != 0) {
-		snprintf(w->why, sizeof w->why, "AMQP's pools: %u channels, %u consumers, %u entries, %" PRIu64 " messages left",
-			 a.channels, a.consumers, a.entries, a.messages);
+	return true;
+}
+
+static bool worker_baseline(struct world *w, uint32_t idx)
+{
+	struct amqp_usage a;
+	struct amqp_mail_usage mail;
+
+	amqp_usage(w->worker[idx].broker, &a);
+	amqp_mail_usage(w->worker[idx].broker, &mail);
+	if (a.channels + a.consumers + a.entries != 0 || a.messages != 0 || mail.message_refs != 0) {
+		snprintf(w->why, sizeof w->why,
+			 "AMQP's pools of worker %u: %u channels, %u consumers, %u entries, %" PRIu64 " messages left, %" PRIu64
+			 " lent",
+			 idx, a.channels, a.consumers, a.entries, a.messages, mail.message_refs);
 		return false;
 	}
 	if (!clients_set_up(&w->clients))
@@ -452,9 +554,25 @@ static bool baseline(struct world *w)
 	if (a.exchanges != 6 + SIM_EXCHANGES || a.queues != w->clients.consumers ||
 	    w->control.rib.exchanges_by_name.count != a.exchanges || w->control.rib.queues_by_name.count != a.queues ||
 	    w->control.rib.bindings_by_key.count != a.bindings) {
-		snprintf(w->why, sizeof w->why, "definitions differ: FIB %u/%u/%u", a.exchanges, a.queues, a.bindings);
+		snprintf(w->why, sizeof w->why, "definitions differ: FIB of worker %u %u/%u/%u", idx, a.exchanges, a.queues,
+			 a.bindings);
 		return false;
 	}
+	return true;
+}
+
+static bool baseline(struct world *w)
+{
+	struct tcps_usage u;
+
+	tcps_usage(w->server.t, &u);
+	if (u.blocks_in_use + u.refs_in_use != 0 || w->refs_lent != 0) {
+		snprintf(w->why, sizeof w->why, "TCP's pools: %u blocks, %u references left", u.blocks_in_use, u.refs_in_use);
+		return false;
+	}
+	for (uint32_t i = 0; i < w->workers_count; i++)
+		if (!worker_baseline(w, i))
+			return false;
 	return true;
 }
 
@@ -479,7 +597,7 @@ static bool run_seed(uint64_t seed)
 	w->clients.closing = true;
 	ok = ok && run_until(w, closed, "connections do not close") && check(w, true);
 	host_drain(&w->server);
-	ok = ok && baseline(w);
+	ok = ok && run_until(w, given_back, "messages that workers lent each other do not come back") && baseline(w);
 	if (verbose || !ok)
 		printf("# seed %" PRIu64 ": %" PRIu64 " steps, %.3f virtual s, %u publishers, %u consumers, %" PRIu64 " messages\n",
 		       seed, w->steps, (double)(w->now_ns - w->start_ns) / 1e9, w->clients.publishers, w->clients.consumers,
@@ -491,7 +609,10 @@ static bool run_seed(uint64_t seed)
 	control_fini(&w->control);
 	control_forget_databases();
 	host_fini(&w->server);
-	free(w->broker_mem);
+	for (uint32_t i = 0; i < w->workers_count; i++) {
+		free(w->worker[i].mem);
+		free(w->worker[i].mail);
+	}
 	net_free(w->net);
 	return ok;
 }
@@ -500,16 +621,19 @@ int main(int argc, char **argv)
 {
 	static const struct option options[] = {{"seed", required_argument, NULL, 's'},
 						{"count", required_argument, NULL, 'c'},
+						{"workers", required_argument, NULL, 'w'},
 						{"verbose", no_argument, NULL, 'v'},
 						{0}};
 	uint64_t first = (uint64_t)time(NULL) * 1000u, count = 300;
 	bool ok = true;
 
-	for (int o; (o = getopt_long(argc, argv, "s:c:v", options, NULL)) != -1;) {
+	for (int o; (o = getopt_long(argc, argv, "s:c:w:v", options, NULL)) != -1;) {
 		if (o == 's')
 			first = strtoull(optarg, NULL, 0);
 		else if (o == 'c')
 			count = strtoull(optarg, NULL, 0);
+		else if (o == 'w' && atoi(optarg) >= 1 && atoi(optarg) <= (int)AMQP_WORKERS_MAX)
+			workers_wanted = (uint32_t)atoi(optarg);
 		else if (o == 'v')
 			verbose = true;
 		else
@@ -526,7 +650,8 @@ int main(int argc, char **argv)
 	}
 	if (ok)
 		printf("ok 1 - %" PRIu64 " worlds: %" PRIu64 " deliveries due and made, %" PRIu64 " repeated, %" PRIu64
-		       " clients lost, %" PRIu64 " kills of control, %" PRIu64 " databases, %" PRIu64 " frames dropped\n",
-		       count, sum.due, sum.duplicates, sum.aborts, sum.kills, sum.compiled, sum.dropped);
+		       " clients lost, %" PRIu64 " kills of control, %" PRIu64 " databases, %" PRIu64 " frames dropped, %" PRIu64
+		       " notes between workers\n",
+		       count, sum.due, sum.duplicates, sum.aborts, sum.kills, sum.compiled, sum.dropped, notes);
 	return ok ? 0 : 1;
 }

@@ -253,7 +253,9 @@ static void assert_same_ready(const struct side *a, const struct side *b)
 		for (uint32_t n = p->in_use ? p->ready_count : 0; n > 0; n--) {
 			const struct amqp_msg *m = a->k->b->entries[at].msg, *o = b->k->b->entries[other].msg;
 
-			assert_memory_equal(m, o, sizeof *m + m->template_bytes);
+			assert_memory_equal(m, o, offsetof(struct amqp_msg, data));
+			assert_memory_equal(m->data, o->data, m->template_bytes);
+			assert_true(m->original == NULL && o->original == NULL);
 			at = a->k->b->entries[at].next;
 			other = b->k->b->entries[other].next;
 		}

@@ -487,6 +487,64 @@ static void an_operation_that_failed_in_the_fib_is_rolled_back(void **state)
 	ctl_rib_request(&k.rib, 0, &(struct amqp_record){.kind = AMQP_REQ_OP_FAILED, .id = 3, .id2 = AMQP_OP_QUEUE_DEL});
 }
 
+static const struct kit_record *last_of(uint16_t kind)
+{
+	for (size_t i = k.out_count; i-- > 0;)
+		if (k.out[i].rec.kind == kind)
+			return &k.out[i];
+	return NULL;
+}
+
+static size_t count_of(uint16_t kind)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < k.out_count; i++)
+		n += k.out[i].rec.kind == kind;
+	return n;
+}
+
+static void a_reply_waits_until_every_worker_has_applied_it(void **state)
+{
+	struct amqp_record declare = queue("q", 0), applied = {.kind = AMQP_REQ_APPLIED, .token = 9};
+
+	(void)state;
+	k.rib.workers_count = 3;
+	kit_forget(&k);
+	declare.token = 9;
+	ctl_rib_request(&k.rib, 1, &declare);
+	assert_int_equal(count_of(AMQP_OP_QUEUE_ADD), 3);
+	assert_int_equal(last_of(AMQP_OP_QUEUE_ADD)->rec.id3, 1); /* it lives where it was declared */
+	assert_int_equal(count_of(AMQP_OP_BARRIER), 2);
+	assert_null(last_of(AMQP_OP_REPLY));
+	ctl_rib_request(&k.rib, 0, &applied);
+	assert_null(last_of(AMQP_OP_REPLY));
+	ctl_rib_request(&k.rib, 2, &applied);
+	assert_int_equal(last_of(AMQP_OP_REPLY)->worker, 1);
+	assert_int_equal(last_of(AMQP_OP_REPLY)->rec.code, 0);
+	assert_int_equal(last_of(AMQP_OP_REPLY)->rec.str[1].len, 1);
+	ctl_rib_request(&k.rib, 2, &applied); /* nobody waits for that one */
+	assert_int_equal(count_of(AMQP_OP_REPLY), 1);
+}
+
+static void a_reply_tells_of_a_worker_that_had_no_room(void **state)
+{
+	struct amqp_record declare = queue("q", 0), applied = {.kind = AMQP_REQ_APPLIED, .token = 9};
+	struct amqp_record failed = {.kind = AMQP_REQ_OP_FAILED, .token = 9, .id2 = AMQP_OP_QUEUE_ADD, .code = 506};
+
+	(void)state;
+	k.rib.workers_count = 2;
+	kit_forget(&k);
+	declare.token = 9;
+	ctl_rib_request(&k.rib, 0, &declare);
+	failed.id = last_of(AMQP_OP_QUEUE_ADD)->rec.id;
+	ctl_rib_request(&k.rib, 1, &failed);
+	ctl_rib_request(&k.rib, 1, &applied);
+	assert_int_equal(last_of(AMQP_OP_REPLY)->rec.code, 506);
+	assert_int_equal(last_of(AMQP_OP_QUEUE_DEL)->worker, 0); /* undone where it was done */
+	assert_int_equal(count_of(AMQP_OP_QUEUE_DEL), 1);
+}
+
 static void a_definition_that_could_not_be_restored_stays_in_the_store(void **state)
 {
 	uint32_t id;
@@ -557,6 +615,8 @@ int main(void)
 		T(a_full_pool_is_a_resource_error_and_freed_room_is_used_again),
 		T(a_freed_id_comes_back_as_late_as_can_be),
 		T(an_operation_that_failed_in_the_fib_is_rolled_back),
+		T(a_reply_waits_until_every_worker_has_applied_it),
+		T(a_reply_tells_of_a_worker_that_had_no_room),
 		T(a_definition_that_could_not_be_restored_stays_in_the_store),
 		T(a_rule_named_by_an_image_keeps_its_id_until_it_is_released),
 		T(a_request_of_no_known_kind_is_answered),

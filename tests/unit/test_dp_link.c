@@ -120,7 +120,8 @@ static int set_up(void **state)
 	if (!dp_shm_create(&t.shm, &plan, err, sizeof err) || !dp_link_open(&t.link, t.path, err, sizeof err))
 		fail_msg("%s", err);
 	dp_shm_publish(&t.shm);
-	if (!dp_link_serve(&t.link, &t.shm, &t.inbox, &t.outbox, err, sizeof err))
+	if (!dp_link_serve(&t.link, &t.shm, (struct dp_mailbox *[]){&t.inbox}, (struct dp_mailbox *[]){&t.outbox}, 1, err,
+			   sizeof err))
 		fail_msg("%s", err);
 	t.control_map = mmap(NULL, t.shm.layout.total_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, t.shm.fd, 0);
 	assert_true(t.control_map != MAP_FAILED);

@@ -222,7 +222,7 @@ static void contradictions_are_a_configuration_error(void **state)
 {
 	(void)state;
 	refused("--", 78, "--ip A.B.C.D/LEN");
-	refused("-- --ip 198.18.0.2/24 --workers 2", 78, "exactly one worker");
+	refused("-- --ip 198.18.0.2/24 --workers 2 --udp-echo", 78, "contradicts --workers");
 	refused("-- --ip 198.18.0.2/24 --idle-after-us 5", 78, "contradicts --idle poll");
 	refused("-- --ip 198.18.0.2/24 --idle poll --idle-after-us 5", 78, "contradicts --idle poll");
 	refused("-- --ip 198.18.0.0/24", 78, "first address");
@@ -311,7 +311,7 @@ static void a_wrong_file_is_a_configuration_error(void **state)
 	file_refused("[dataplane]\nip = 198.18.0.2\n", ":2: ip:");
 	file_refused("[dataplane]\nip = 198.18.0.2/24\nudp-echo = perhaps\n", "neither yes nor no");
 	file_refused("[dataplane]\nip = 198.18.0.2/24\nip = 198.18.0.3/24\n", "twice");
-	file_refused("[dataplane]\nip = 198.18.0.2/24\nworkers = 2\n", "exactly one worker");
+	file_refused("[dataplane]\nip = 198.18.0.2/24\nworkers = 2\nudp-echo = yes\n", "contradicts --workers");
 	file_refused("[dataplane]\nip = 198.18.0.2/24\neal = -l '0,1\n", "not closed");
 	file_refused("[dataplane]\nip 198.18.0.2/24\n", ":2:");
 }

@@ -160,7 +160,7 @@ void rig_config(struct tcps_config *cfg)
 void rig_start(const struct tcps_config *cfg)
 {
 	static const struct tcps_ops ops = {tx_alloc,    tx_send,   on_accept,  on_connected, on_data, on_eof,
-					    on_writable, on_closed, on_release, NULL,         NULL};
+					    on_writable, on_closed, on_release, NULL,         NULL,    NULL};
 	memset(&rig, 0, sizeof(rig));
 	size_t bytes = tcps_mem_bytes(cfg);
 	rig.mem = aligned_alloc(64, bytes);
