@@ -29,48 +29,11 @@ static uint8_t *put_shortstr(uint8_t *p, struct amqp_span s)
 	return p + s.len;
 }
 
-struct amqp_msg *amqp_msg_new(struct amqp_broker *b, struct amqp_span exchange, struct amqp_span key, struct amqp_span header,
-			      uint32_t body_bytes)
+/* Room for a template, with where its parts begin; nothing is written into it yet. NULL: none. */
+static inline struct amqp_msg *new_template(struct amqp_broker *b, uint32_t names_bytes, uint32_t header_bytes, uint32_t body_bytes)
 {
-	uint32_t names = 2 + exchange.len + key.len, header_at = names + 1, body_at = header_at + 8 + header.len;
+	uint32_t header_at = names_bytes + 1, body_at = header_at + 8 + header_bytes;
 	size_t bytes = (size_t)body_at + (body_bytes != 0 ? (size_t)body_bytes + 8 : 0);
-	struct amqp_msg *m;
-	uint8_t *p;
-
-	assert(exchange.len <= 255 && key.len <= 255);
-	if (bytes > UINT32_MAX)
-		return NULL;
-	m = amqp_pool_alloc_message(b->pool, sizeof *m + bytes);
-	if (m == NULL)
-		return NULL;
-	m->refs = 1;
-	m->flags = 0;
-	m->template_bytes = (uint32_t)bytes;
-	m->names_bytes = names;
-	m->header_frame_at = header_at;
-	m->header_bytes = header.len;
-	m->body_frame_at = body_at;
-	m->body_bytes = body_bytes;
-	p = put_shortstr(put_shortstr(m->data, exchange), key);
-	*p++ = FRAME_END;
-	p = put_frame_head(p, 2, header.len);
-	memcpy(p, header.ptr, header.len);
-	p += header.len;
-	*p++ = FRAME_END;
-	if (body_bytes != 0) {
-		p = put_frame_head(p, 3, body_bytes);
-		p[body_bytes] = FRAME_END;
-	}
-	b->messages_count++;
-	b->message_refs++;
-	return m;
-}
-
-struct amqp_msg *amqp_msg_of_frames(struct amqp_broker *b, const uint8_t *names, uint32_t names_bytes, struct amqp_span header,
-				    uint32_t body_bytes)
-{
-	uint32_t header_at = names_bytes + 1, body_at = header_at + 8 + header.len;
-	size_t bytes = (size_t)body_at + body_bytes + 8;
 	struct amqp_msg *m;
 
 	if (bytes > UINT32_MAX)
@@ -83,15 +46,48 @@ struct amqp_msg *amqp_msg_of_frames(struct amqp_broker *b, const uint8_t *names,
 	m->template_bytes = (uint32_t)bytes;
 	m->names_bytes = names_bytes;
 	m->header_frame_at = header_at;
-	m->header_bytes = header.len;
+	m->header_bytes = header_bytes;
 	m->body_frame_at = body_at;
 	m->body_bytes = body_bytes;
-	memcpy(m->data, names, names_bytes);
-	memcpy(m->data + names_bytes, header.ptr - 8, bytes - names_bytes);
-	amqp_set_be16(m->data + header_at + 1, 0);
-	amqp_set_be16(m->data + body_at + 1, 0);
 	b->messages_count++;
 	b->message_refs++;
+	return m;
+}
+
+struct amqp_msg *amqp_msg_new(struct amqp_broker *b, struct amqp_span exchange, struct amqp_span key, struct amqp_span header,
+			      uint32_t body_bytes)
+{
+	struct amqp_msg *m;
+	uint8_t *p;
+
+	assert(exchange.len <= 255 && key.len <= 255);
+	m = new_template(b, 2 + exchange.len + key.len, header.len, body_bytes);
+	if (m == NULL)
+		return NULL;
+	p = put_shortstr(put_shortstr(m->data, exchange), key);
+	*p++ = FRAME_END;
+	p = put_frame_head(p, 2, header.len);
+	memcpy(p, header.ptr, header.len);
+	p += header.len;
+	*p++ = FRAME_END;
+	if (body_bytes != 0) {
+		p = put_frame_head(p, 3, body_bytes);
+		p[body_bytes] = FRAME_END;
+	}
+	return m;
+}
+
+struct amqp_msg *amqp_msg_of_frames(struct amqp_broker *b, const uint8_t *names, uint32_t names_bytes, struct amqp_span header,
+				    uint32_t body_bytes)
+{
+	struct amqp_msg *m = new_template(b, names_bytes, header.len, body_bytes);
+
+	if (m == NULL)
+		return NULL;
+	memcpy(m->data, names, names_bytes);
+	memcpy(m->data + names_bytes, header.ptr - 8, m->template_bytes - names_bytes);
+	amqp_set_be16(m->data + m->header_frame_at + 1, 0);
+	amqp_set_be16(m->data + m->body_frame_at + 1, 0);
 	return m;
 }
 
